@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libasynctls: a TLS record layer for established connections.
+ *
+ * OpenSSL does the handshake; then a connection is handed over and its
+ * records are sealed and opened many at a time, by kernel crypto drivers
+ * (AF_ALG AIO) or on this CPU, and carried by io_uring.
+ *
+ *	struct tls_context *ctx;
+ *	struct tls_conn *conn;
+ *
+ *	tls_context_new(&ctx, NULL);
+ *	tls_handoff_prepare(ssl_ctx);		before any handshake
+ *	... SSL_accept(ssl) or SSL_connect(ssl) ...
+ *	tls_handoff(&conn, ctx, ssl);
+ *	tls_write(conn, "hello", 5);
+ *	tls_flush(conn);
+ *	n = tls_read(conn, buf, sizeof(buf));	0 at the peer's close_notify
+ *	tls_close(conn, 1000);
+ *
+ * Conventions
+ *	Lengths are in bytes. A call returns a count or 0, or -errno; the words
+ *	belonging to an error are in tls_last_error() (calls without a
+ *	connection) or tls_conn_error() (calls with one).
+ *
+ * Blocking
+ *	The descriptor's O_NONBLOCK decides: without it tls_write(),
+ *	tls_flush() and tls_read() wait as write(2) and read(2) would, with it
+ *	they return -EAGAIN and tls_context_wait() tells when to call again.
+ *	-EINTR is never returned: a wait that a signal interrupts goes on.
+ *
+ * Threads
+ *	Contexts share nothing. In a TLS_CONTEXT_WORKER context every call may
+ *	be made from any thread, and one reader and one writer thread may share
+ *	a connection; tls_close() must not race with calls on the same
+ *	connection. A TLS_CONTEXT_LOOP context and its connections belong to
+ *	the thread that created it.
+ *
+ * fork()
+ *	Context and connections stay the parent's. In the child every call
+ *	returns -EPERM and touches nothing.
+ */
+#ifndef ASYNCTLS_H
+#define ASYNCTLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* libtls uses some of the same names, so the ELF symbols carry a prefix. */
+#define ASYNCTLS_API(name) __asm__("asynctls_" #name)
+
+#define ASYNCTLS_VERSION_MAJOR 0
+#define ASYNCTLS_VERSION_MINOR 1
+#define ASYNCTLS_VERSION_PATCH 0
+
+struct tls_context; /* connections, their engines, one io_uring */
+struct tls_conn;    /* one connection, both directions */
+struct ssl_st;	    /* OpenSSL's SSL */
+struct ssl_ctx_st;  /* OpenSSL's SSL_CTX */
+
+/* The words for the last failed call of this thread; never NULL. */
+const char *tls_last_error(void) ASYNCTLS_API(last_error);
+
+/* ---- Contexts ---------------------------------------------------------- */
+
+enum tls_context_kind {
+	/*
+	 * A worker thread transmits what the application leaves behind, and
+	 * one lock makes every call thread-safe. Completions may interrupt the
+	 * application's own sleeping system calls: expect EINTR from
+	 * epoll_wait() and from receives with a timeout.
+	 */
+	TLS_CONTEXT_WORKER,
+	/*
+	 * No lock and no worker: one thread owns the context and promises to
+	 * come back to tls_context_process() or tls_context_wait(). Until it
+	 * does, nothing held back moves.
+	 */
+	TLS_CONTEXT_LOOP,
+};
+
+enum tls_engine {
+	/*
+	 * AF_ALG where a probe measures that its driver is asynchronous and
+	 * the driver is no software wrapper (pcrypt, cryptd, simd); else CPU.
+	 */
+	TLS_ENGINE_AUTO,
+	TLS_ENGINE_AFALG, /* the kernel's driver, of whatever sort */
+	TLS_ENGINE_CPU,	  /* in this process, with intel-ipsec-mb */
+};
+
+/* Zero in any field means its default. */
+struct tls_config {
+	size_t size; /* sizeof(struct tls_config); TLS_CONFIG_INIT sets it */
+	enum tls_context_kind kind;
+	/*
+	 * The environment variable ASYNCTLS_ENGINE (auto, afalg, cpu), where
+	 * set, overrides the engine, and ASYNCTLS_DRIVER the driver.
+	 */
+	enum tls_engine engine;
+	/*
+	 * A kernel driver by its cra_driver_name in /proc/crypto, for example
+	 * "pcrypt(generic-gcm-aesni)". Naming one implies TLS_ENGINE_AFALG.
+	 * Ciphers it does not implement are sealed on the CPU.
+	 */
+	const char *driver;
+	/* Records in an engine at once, per connection and direction; 32. */
+	unsigned depth;
+	/* Bytes of records held in memory per context; 64 MiB. */
+	size_t max_memory;
+	/* AF_ALG operation sockets open at once per context; 256. */
+	unsigned max_op_sockets;
+};
+#define TLS_CONFIG_INIT { sizeof(struct tls_config) }
+
+/*
+ * Create a context; config may be NULL for all defaults. Probes the kernel's
+ * crypto drivers unless the CPU engine was asked for (some milliseconds).
+ *
+ * -EINVAL	a field or an environment variable has no such value
+ * -ENODEV	the engine asked for does not exist here
+ * -EPERM	io_uring is forbidden (seccomp, kernel.io_uring_disabled)
+ * -ENOSYS	the kernel has no io_uring, or one older than Linux 5.19
+ * -ENOMEM, -EMFILE, ...
+ */
+int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
+	ASYNCTLS_API(context_new);
+
+/*
+ * Free a context. Connections still open are closed as by tls_close(conn, 0).
+ * NULL is allowed.
+ */
+void tls_context_free(struct tls_context *ctx) ASYNCTLS_API(context_free);
+
+/*
+ * A descriptor that polls readable when tls_context_process() or
+ * tls_context_wait() has something to do. It belongs to the context; do
+ * nothing with it but poll.
+ */
+int tls_context_fd(const struct tls_context *ctx) ASYNCTLS_API(context_fd);
+
+/*
+ * Collect completions, open and seal what follows from them, transmit
+ * everything held back. Never waits. Returns 0 or -errno.
+ */
+int tls_context_process(struct tls_context *ctx)
+	ASYNCTLS_API(context_process);
+
+#define TLS_READABLE 1u /* tls_read() will not return -EAGAIN */
+#define TLS_WRITABLE 2u /* after -EAGAIN or a short count: there is room */
+#define TLS_CLOSED 4u	/* ended, or failed: see tls_conn_error() */
+
+struct tls_event {
+	struct tls_conn *conn;
+	void *data; /* as given to tls_conn_set_data() */
+	unsigned events;
+};
+
+/*
+ * Process, then wait until a connection has an event or timeout_ms
+ * milliseconds have passed (-1: no limit, 0: do not wait). Readable and
+ * closed are reported as long as they hold, writable once after each
+ * refusal. Returns how many events were stored, 0 after the time-out.
+ */
+int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
+		     int timeout_ms) ASYNCTLS_API(context_wait);
+
+/*
+ * Write to buf, as snprintf() does, one line per cipher: which engine and
+ * driver seal it, and why not another.
+ */
+int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
+	ASYNCTLS_API(context_describe);
+
+/* ---- Hand-over --------------------------------------------------------- */
+
+/*
+ * Make connections of this SSL_CTX fit for hand-over: call once, before the
+ * first handshake, and after setting a keylog callback of your own (it is
+ * called in turn). Returns 0 or -errno.
+ */
+int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
+	ASYNCTLS_API(handoff_prepare);
+
+/*
+ * Take a connection over from OpenSSL, both directions, after SSL_accept() or
+ * SSL_connect() succeeded, as server or client. TLS 1.3 with
+ * TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384 or
+ * TLS_CHACHA20_POLY1305_SHA256.
+ *
+ * On success data read by OpenSSL but not yet by the application comes first
+ * out of tls_read(). The SSL may be freed at any time, even at once; do not
+ * call SSL_read, SSL_write or SSL_shutdown on it again. The descriptor must
+ * stay open until tls_close(), and stays the application's to close.
+ *
+ * On failure the SSL is as usable as before, and tls_last_error() says why:
+ * -EINVAL	the context was not prepared, the handshake is not finished or
+ *		has failed, or the SSL has no descriptor of its own
+ * -EOPNOTSUPP	a version or cipher suite this library does not carry, kTLS is
+ *		in use already, or no engine has the cipher
+ * -ENOTSOCK	the descriptor is no stream socket
+ * -EBUSY	OpenSSL holds bytes that belong to the connection (half a
+ *		record, an unfinished write): finish with SSL_read or SSL_write
+ * -EPROTO	keys and sequence numbers could not be proved to be in step
+ * -ENOMEM
+ */
+int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
+		struct ssl_st *ssl) ASYNCTLS_API(handoff);
+
+#define TLS_AES_128_GCM 0x1301	     /* TLS_AES_128_GCM_SHA256 */
+#define TLS_AES_256_GCM 0x1302	     /* TLS_AES_256_GCM_SHA384 */
+#define TLS_CHACHA20_POLY1305 0x1303 /* TLS_CHACHA20_POLY1305_SHA256 */
+
+/* What another TLS stack knows of a TLS 1.3 connection (RFC 8446 7.1). */
+struct tls_secrets {
+	uint16_t cipher_suite;
+	size_t secret_len;	   /* 32, for SHA-384 suites 48 */
+	const uint8_t *tx_secret;  /* our application traffic secret */
+	const uint8_t *rx_secret;  /* the peer's */
+	uint64_t tx_seq;	   /* sequence number of the next record */
+	uint64_t rx_seq;
+	const void *rx_data;	   /* received after that, still sealed */
+	size_t rx_data_len;	   /* at most 16,645 */
+};
+
+/*
+ * Take over a connected stream socket from secrets. Copies what it needs.
+ * Errors as above.
+ */
+int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
+			const struct tls_secrets *secrets)
+	ASYNCTLS_API(handoff_secrets);
+
+/* ---- Data -------------------------------------------------------------- */
+
+/*
+ * Send len bytes. They are cut into records of at most 2^14 bytes, copied or
+ * sealed before the call returns, and may be held back for a moment so that
+ * many leave in one send: they enter the kernel when the connection has been
+ * idle for 1 ms, when 64 KiB are held, when the window is full, with
+ * tls_flush(), tls_read(), tls_context_process(), tls_context_wait() and
+ * tls_close(), and in a worker context within about 1 ms in any case.
+ *
+ * Returns how many bytes were taken: fewer than len only on a non-blocking
+ * descriptor whose window is full; then -EAGAIN if none. After an error of
+ * the connection: that error, every time. -EPIPE after tls_shutdown().
+ */
+ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
+	ASYNCTLS_API(write);
+
+#define TLS_MORE 1u /* more follows: leave the last record open */
+
+/* tls_write() with flags. */
+ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
+		 unsigned flags) ASYNCTLS_API(send);
+
+/*
+ * Seal the open record and push everything towards the socket. Returns how
+ * many application bytes the socket has not taken yet: on a blocking
+ * descriptor 0, since it waits for them.
+ */
+ssize_t tls_flush(struct tls_conn *conn) ASYNCTLS_API(flush);
+
+/*
+ * Receive up to len bytes of authenticated plaintext, of several records if
+ * there are several. 0 (for len > 0): the peer has sent close_notify.
+ *
+ * -EBADMSG	a record did not authenticate (bad_record_mac was sent)
+ * -EMSGSIZE	a record was too long (record_overflow was sent)
+ * -EPROTO	the peer broke the protocol, or sent a fatal alert
+ * -ECONNRESET	the stream ended without close_notify (RFC 8446 6.1), or was
+ *		reset: what was read may be truncated
+ */
+ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
+	ASYNCTLS_API(read);
+
+/*
+ * Send close_notify after everything written; reading goes on. Returns as
+ * tls_flush() does.
+ */
+ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
+
+/*
+ * Send what is left and close_notify, waiting at most timeout_ms milliseconds
+ * (-1: as long as it takes) for the socket to take it, and free the
+ * connection. Returns how many application bytes the socket did not take:
+ * they are lost. A connection that failed returns its error. The descriptor
+ * stays open: closing it is the application's. NULL is allowed.
+ */
+ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
+
+/* ---- About a connection ------------------------------------------------ */
+
+/* The descriptor, and a pointer of the application's. */
+int tls_conn_fd(const struct tls_conn *conn) ASYNCTLS_API(conn_fd);
+void tls_conn_set_data(struct tls_conn *conn, void *data)
+	ASYNCTLS_API(conn_set_data);
+void *tls_conn_data(const struct tls_conn *conn) ASYNCTLS_API(conn_data);
+
+/* The words for what ended the connection, or "" while nothing has. */
+const char *tls_conn_error(const struct tls_conn *conn)
+	ASYNCTLS_API(conn_error);
+
+/* Alert descriptions (RFC 8446 6) sent and received; -1 where none was. */
+int tls_conn_alert_sent(const struct tls_conn *conn)
+	ASYNCTLS_API(conn_alert_sent);
+int tls_conn_alert_received(const struct tls_conn *conn)
+	ASYNCTLS_API(conn_alert_received);
+
+/* Write "TLSv1.3 TLS_AES_128_GCM_SHA256, afalg DRIVER" or the like to buf. */
+int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
+	ASYNCTLS_API(conn_describe);
+
+/* ---- Statistics -------------------------------------------------------- */
+
+enum { TLS_BY_CPU, TLS_BY_KERNEL, TLS_BY_COUNT };
+
+/* Counted from the creation of the context; always on. */
+struct tls_stats {
+	uint64_t tx_records[TLS_BY_COUNT]; /* sealed, by engine */
+	uint64_t tx_bytes[TLS_BY_COUNT];   /* application bytes of them */
+	uint64_t rx_records[TLS_BY_COUNT]; /* opened, by engine */
+	uint64_t rx_bytes[TLS_BY_COUNT];
+	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
+	uint64_t tx_in_flight_peak; /* records in an engine, one connection */
+	uint64_t rx_in_flight_peak;
+	uint64_t out_of_order;	/* completed before an earlier record */
+	uint64_t failovers;	/* records the CPU engine took over */
+	uint64_t sends;		/* io_uring sends that completed */
+	uint64_t sent_bytes;	/* wire bytes of them */
+	uint64_t receives;	/* io_uring receives that completed */
+	uint64_t received_bytes;
+	uint64_t enters;	/* io_uring_enter() system calls */
+	uint64_t allocations;	/* times memory was asked of the system */
+	uint64_t connections;	/* handed over so far */
+	uint64_t connections_now;
+	uint64_t connections_failed; /* ended by an error */
+	uint64_t op_sockets_now;     /* AF_ALG operation sockets open */
+	uint64_t op_sockets_peak;
+	uint64_t memory_now;	/* bytes of records held */
+	uint64_t memory_peak;
+	uint64_t deferred_scheduled; /* times the worker was asked to watch */
+	uint64_t deferred_cancelled; /* ... and found the application busy */
+	uint64_t deferred_run;	     /* ... and transmitted in its stead */
+};
+
+/* Copy the context's counters. size is sizeof(struct tls_stats). */
+int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
+		      size_t size) ASYNCTLS_API(context_stats);
+
+/* Write stats as one line of JSON to buf, as snprintf() does. */
+int tls_stats_json(const struct tls_stats *stats, char *buf, size_t len)
+	ASYNCTLS_API(stats_json);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ASYNCTLS_H */

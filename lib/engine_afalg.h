@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel engine: crypto drivers through AF_ALG, asynchronously.
+ *
+ * A key is a transform socket (bind, ALG_SET_KEY); a request needs an
+ * operation socket accepted from it, and takes one at a time, so N requests in
+ * flight are N operation sockets. They are opened when first needed, bounded
+ * per engine, and closed again when the engine is over its share or idle.
+ */
+#ifndef ASYNCTLS_ENGINE_AFALG_H
+#define ASYNCTLS_ENGINE_AFALG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+struct ring;
+
+struct afalg_options {
+	const char *driver;	/* cra_driver_name, NULL: the kernel's choice */
+	bool any_driver;	/* also synchronous drivers and wrappers */
+	unsigned max_sockets;	/* operation sockets open at once */
+};
+
+struct afalg_stats {
+	unsigned sockets_now;
+	unsigned sockets_peak;
+	uint64_t allocations;
+};
+
+/*
+ * Probe every cipher and keep those that answer as the options want it:
+ * opened through libkcapi, known answer checked both ways synchronously, known
+ * answer checked on the asynchronous path, asynchrony measured. What does not
+ * pass has its reason in refusal().
+ *
+ * 0 even if no cipher passed; -ENOMEM. The ring must outlive the engine.
+ */
+int engine_afalg_new(struct engine **engine, struct ring *ring,
+		     const struct afalg_options *options);
+
+/* Close operation sockets that are idle. */
+void engine_afalg_trim(struct engine *engine);
+
+void engine_afalg_stats(const struct engine *engine, struct afalg_stats *stats);
+
+#endif

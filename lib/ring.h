@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asynchronous I/O by name: send, receive, engine read, wake. The only part
+ * that knows io_uring; hosts without it can be served by another ring.c.
+ *
+ * Operations are queued by the calls below and start at ring_submit() or
+ * ring_wait(). Completions are delivered by ring_reap(), and only there.
+ */
+#ifndef ASYNCTLS_RING_H
+#define ASYNCTLS_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct ring;
+
+/*
+ * Embed one per operation that can be in flight. done() is called once per
+ * operation with the byte count or -errno; buffer is the number of the pooled
+ * buffer a ring_recv_pooled() took, -1 if none.
+ */
+struct ring_op {
+	void (*done)(struct ring_op *op, int result, int buffer);
+};
+
+enum ring_kind {
+	RING_SHARED, /* any thread may submit and wait, one at a time */
+	RING_OWNED,  /* the creating thread only; completions wait for it */
+};
+
+/* 0 or -errno; on failure *why says what to do about it (static text). */
+int ring_new(struct ring **ring, enum ring_kind kind, const char **why);
+/* Operations in flight are cancelled; their done() is not called. */
+void ring_free(struct ring *ring);
+
+/* Polls readable while completions wait to be reaped. */
+int ring_fd(const struct ring *ring);
+
+/*
+ * All of these: 0, or -EAGAIN if the queue is full and the kernel takes
+ * nothing more for now. What the arguments point to must stay until done().
+ */
+int ring_send(struct ring *ring, int fd, const void *buf, size_t len,
+	      struct ring_op *op);
+int ring_sendmsg(struct ring *ring, int fd, const struct msghdr *msg,
+		 struct ring_op *op);
+int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
+	      struct ring_op *op);
+/* Receive into a pooled buffer, chosen when data has arrived. */
+int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
+/*
+ * An AF_ALG request: sendmsg on an operation socket, then a read of exactly
+ * len bytes from it, asynchronous if the driver is. One completion: the
+ * read's, or the sendmsg's error.
+ */
+int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
+			void *out, size_t len, struct ring_op *op);
+/* Ask for op to end early, with -ECANCELED unless it is quicker. */
+int ring_cancel(struct ring *ring, struct ring_op *op);
+/* Make another thread's ring_wait() return. */
+int ring_wake(struct ring *ring);
+
+/* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
+enum { RING_BUFFERS = 64 };
+void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
+
+/* Is something queued that has not been submitted? */
+bool ring_unsubmitted(const struct ring *ring);
+/* Start what is queued. 0 or -errno; -EINTR and -EAGAIN are seen to. */
+int ring_submit(struct ring *ring);
+/* Deliver what has completed; returns how many, wakes not counted. */
+unsigned ring_reap(struct ring *ring);
+/*
+ * Wait until something can be reaped: at most timeout_ns, -1 for no limit.
+ * 0, -ETIME or -EINTR. The only call that may run beside others (RING_SHARED,
+ * with nothing left unsubmitted).
+ */
+int ring_wait(struct ring *ring, int64_t timeout_ns);
+
+/* System calls made so far. */
+uint64_t ring_enters(const struct ring *ring);
+
+#endif
