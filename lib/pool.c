@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { SEGMENT_BLOCKS = 16 };
+
+struct pool_segment {
+	struct pool_segment *next;
+	uint8_t *data;
+	struct block blocks[SEGMENT_BLOCKS];
+};
+
+void pool_init(struct pool *pool, size_t limit_bytes)
+{
+	*pool = (struct pool){ .limit = limit_bytes / BLOCK_SIZE };
+}
+
+void pool_destroy(struct pool *pool)
+{
+	struct pool_segment *s, *next;
+
+	for (s = pool->segments; s; s = next) {
+		next = s->next;
+		munmap(s->data, (size_t)SEGMENT_BLOCKS * BLOCK_SIZE);
+		free(s);
+	}
+	*pool = (struct pool){ 0 };
+}
+
+static bool grow(struct pool *pool)
+{
+	const size_t len = (size_t)SEGMENT_BLOCKS * BLOCK_SIZE;
+	struct pool_segment *s = calloc(1, sizeof(*s));
+	int i;
+
+	if (!s)
+		return false;
+	s->data = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->data == MAP_FAILED) {
+		free(s);
+		return false;
+	}
+	/*
+	 * Without this a fork() while a driver writes to a page leaves the
+	 * parent with a stale copy of it.
+	 */
+	madvise(s->data, len, MADV_DONTFORK);
+	madvise(s->data, len, MADV_DONTDUMP);
+	for (i = SEGMENT_BLOCKS - 1; i >= 0; i--) {
+		s->blocks[i].data = s->data + (size_t)i * BLOCK_SIZE;
+		s->blocks[i].next = pool->free;
+		pool->free = &s->blocks[i];
+	}
+	s->next = pool->segments;
+	pool->segments = s;
+	pool->allocations++;
+	return true;
+}
+
+struct block *pool_take_unowned(struct pool *pool)
+{
+	struct block *b;
+
+	if (!pool->free && !grow(pool))
+		return NULL;
+	b = pool->free;
+	pool->free = b->next;
+	b->next = NULL;
+	b->used = 0;
+	b->refs = 1;
+	return b;
+}
+
+void pool_adopt(struct pool_account *account, struct block *block)
+{
+	struct pool *pool = account->pool;
+
+	(void)block;
+	if (account->held++ == 0)
+		pool->owners++;
+	if (++pool->held > pool->held_peak)
+		pool->held_peak = pool->held;
+}
+
+bool pool_may_take(const struct pool_account *account)
+{
+	const struct pool *pool = account->pool;
+	size_t owners = pool->owners + (account->held == 0);
+
+	if (account->held < POOL_SURE)
+		return true;
+	return pool->held < pool->limit &&
+	       account->held < pool->limit / owners;
+}
+
+struct block *pool_take(struct pool_account *account)
+{
+	struct block *b;
+
+	if (!pool_may_take(account))
+		return NULL;
+	b = pool_take_unowned(account->pool);
+	if (b)
+		pool_adopt(account, b);
+	return b;
+}
+
+void block_get(struct block *block)
+{
+	block->refs++;
+}
+
+void block_put(struct pool_account *account, struct block *block)
+{
+	struct pool *pool = account->pool;
+
+	if (--block->refs)
+		return;
+	pool->held--;
+	if (--account->held == 0)
+		pool->owners--;
+	if (block->parked)
+		return;
+	block->next = pool->free;
+	pool->free = block;
+}
+
+uint8_t *block_carve(struct pool_account *account, struct block **block,
+		     size_t len)
+{
+	struct block *b = *block;
+
+	if (b && b->refs == 1)
+		b->used = 0; /* nobody but the caller is left in it */
+	if (!b || BLOCK_SIZE - b->used < len) {
+		if (b)
+			block_put(account, b);
+		*block = b = pool_take(account);
+		if (!b)
+			return NULL;
+	}
+	block_get(b);
+	b->used += len;
+	return b->data + b->used - len;
+}

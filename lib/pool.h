@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory that records live in: blocks of one size, shared by the connections
+ * of a context up to a limit, in mappings of their own that a fork() does not
+ * copy (a kernel driver may be writing to them).
+ *
+ * Every account may always hold POOL_SURE blocks, so that each connection can
+ * move however many there are; more only within the limit and within its fair
+ * share of it.
+ */
+#ifndef ASYNCTLS_POOL_H
+#define ASYNCTLS_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Four full records, or 64 of 1 KiB, with their headers and tags. */
+enum { BLOCK_SIZE = 68 << 10, POOL_SURE = 3 };
+
+struct block {
+	struct block *next; /* free list */
+	uint8_t *data;	    /* BLOCK_SIZE bytes */
+	size_t used;
+	unsigned refs;
+	bool parked; /* a driver may still write to it: never used again */
+};
+
+struct pool {
+	struct block *free;
+	struct pool_segment *segments;
+	size_t limit; /* blocks */
+	size_t held;
+	size_t held_peak;
+	size_t owners; /* accounts that hold anything */
+	uint64_t allocations;
+};
+
+struct pool_account {
+	struct pool *pool;
+	size_t held;
+};
+
+void pool_init(struct pool *pool, size_t limit_bytes);
+void pool_destroy(struct pool *pool);
+
+/* May this account take a block now? (Memory may still be lacking.) */
+bool pool_may_take(const struct pool_account *account);
+/* A block with one reference; NULL if the account may not, or no memory. */
+struct block *pool_take(struct pool_account *account);
+/* A block of nobody's account, for receive buffers not yet anyone's. */
+struct block *pool_take_unowned(struct pool *pool);
+/* Charge such a block to an account. */
+void pool_adopt(struct pool_account *account, struct block *block);
+
+void block_get(struct block *block);
+/* Drops a reference; at the last the block goes back to the pool. */
+void block_put(struct pool_account *account, struct block *block);
+
+/*
+ * len bytes of *block, if it is there and has them, else of a new block, which
+ * then replaces it (the reference held through *block moves). The caller gets
+ * a reference of its own with the bytes. NULL as pool_take().
+ */
+uint8_t *block_carve(struct pool_account *account, struct block **block,
+		     size_t len);
+
+#endif
