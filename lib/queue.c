@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include "queue.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct slot_array {
+	struct slot_array *next;
+	struct slot slots[];
+};
+
+void slot_cache_init(struct slot_cache *cache, unsigned min_size)
+{
+	*cache = (struct slot_cache){ .size = 1 };
+	while (cache->size < min_size)
+		cache->size *= 2;
+}
+
+void slot_cache_destroy(struct slot_cache *cache)
+{
+	struct slot_array *a, *next;
+
+	for (a = cache->free; a; a = next) {
+		next = a->next;
+		free(a);
+	}
+	cache->free = NULL;
+}
+
+static struct slot_array *borrow(struct slot_cache *cache)
+{
+	struct slot_array *a = cache->free;
+
+	if (a) {
+		cache->free = a->next;
+		return a;
+	}
+	cache->allocations++;
+	return malloc(sizeof(*a) + cache->size * sizeof(struct slot));
+}
+
+void queue_init(struct queue *q, struct slot_cache *cache)
+{
+	*q = (struct queue){ .cache = cache };
+}
+
+struct slot *queue_at(const struct queue *q, unsigned i)
+{
+	assert(i < queue_count(q));
+	return &q->array->slots[(q->head + i) & (q->cache->size - 1)];
+}
+
+struct slot *queue_head(const struct queue *q)
+{
+	return queue_count(q) ? queue_at(q, 0) : NULL;
+}
+
+struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq)
+{
+	struct slot *slot;
+
+	if (queue_full(q))
+		return NULL;
+	if (!q->array && !(q->array = borrow(q->cache)))
+		return NULL;
+	q->tail++;
+	slot = queue_at(q, queue_count(q) - 1);
+	*slot = (struct slot){
+		.gen = keygen_get(gen),
+		.seq = seq,
+		.state = SLOT_OPEN,
+	};
+	record_nonce(slot->op.nonce, gen->iv, seq);
+	return slot;
+}
+
+void queue_submitted(struct queue *q, struct slot *slot, uint64_t *peak)
+{
+	assert(slot->state == SLOT_OPEN);
+	slot->state = SLOT_SUBMITTED;
+	if (++q->in_flight > *peak)
+		*peak = q->in_flight;
+}
+
+bool queue_completed(struct queue *q, struct slot *slot, bool failed)
+{
+	struct slot *head = queue_head(q);
+	struct slot *before;
+
+	assert(slot->state == SLOT_OPEN || slot->state == SLOT_SUBMITTED);
+	if (slot->state == SLOT_SUBMITTED)
+		q->in_flight--;
+	slot->state = failed ? SLOT_FAILED : SLOT_READY;
+	if (slot == head)
+		return false;
+	before = slot == q->array->slots ? slot + q->cache->size - 1 : slot - 1;
+	return before->state == SLOT_SUBMITTED;
+}
+
+static void release(struct slot *slot, struct pool_account *account)
+{
+	if (slot->wire_block)
+		block_put(account, slot->wire_block);
+	if (slot->side_block)
+		block_put(account, slot->side_block);
+	keygen_put(slot->gen);
+}
+
+/* An empty line gives its array back. */
+static void settle(struct queue *q)
+{
+	if (queue_count(q))
+		return;
+	q->array->next = q->cache->free;
+	q->cache->free = q->array;
+	q->array = NULL;
+}
+
+void queue_unpush(struct queue *q, struct pool_account *account)
+{
+	struct slot *slot = queue_at(q, queue_count(q) - 1);
+
+	assert(slot->state == SLOT_OPEN);
+	release(slot, account);
+	q->tail--;
+	settle(q);
+}
+
+void queue_pop(struct queue *q, struct pool_account *account)
+{
+	struct slot *slot = queue_at(q, 0);
+
+	assert(slot->state != SLOT_SUBMITTED);
+	release(slot, account);
+	q->head++;
+	settle(q);
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The line of records of one direction of one connection. Invariants:
+ *
+ * 1. Sequence number, nonce and key generation are bound when a record enters
+ *    the line, never in an engine.
+ * 2. A completion only marks its slot; user-visible work happens elsewhere, in
+ *    one place.
+ * 3. A slot owns its memory until the socket (TX) or the application (RX) is
+ *    done with it.
+ * 4. Only the head leaves, whatever the order of completion.
+ * 5. The last record under a key generation wipes it: a slot holds a reference.
+ * 6. OPEN -> SUBMITTED -> READY, or FAILED in place of READY; there is no
+ *    closed state. READY leaves the line as SENT (TX) or read (RX).
+ */
+#ifndef ASYNCTLS_QUEUE_H
+#define ASYNCTLS_QUEUE_H
+
+#include "asynctls.h"
+#include "engine.h"
+#include "keys.h"
+#include "pool.h"
+
+enum slot_state {
+	SLOT_OPEN,
+	SLOT_SUBMITTED,
+	SLOT_READY,
+	SLOT_FAILED,
+};
+
+struct slot {
+	struct aead_op op;
+	void *owner; /* the tx or rx whose queue this is */
+	struct keygen *gen;
+	uint64_t seq;
+	enum slot_state state;
+	uint8_t type;	   /* TX, and RX once it was at the head */
+	bool examined;	   /* RX: type and content are known */
+	bool by_kernel;	   /* the engine that has it, or finished it */
+	uint8_t *wire;	   /* the record as on the wire, header first */
+	size_t wire_len;
+	uint8_t *content;  /* RX: what is left to read */
+	size_t content_len; /* TX: application bytes in it */
+	/* one reference each, on behalf of wire, and of plaintext or output */
+	struct block *wire_block;
+	struct block *side_block;
+};
+
+/* Arrays of slots, lent to the connections that have something in flight. */
+struct slot_cache {
+	unsigned size; /* slots in an array, a power of two */
+	struct slot_array *free;
+	uint64_t allocations;
+};
+
+struct queue {
+	struct slot_cache *cache;
+	struct slot_array *array; /* NULL while the line is empty */
+	unsigned head, tail;	  /* free-running */
+	unsigned in_flight;
+};
+
+void slot_cache_init(struct slot_cache *cache, unsigned min_size);
+void slot_cache_destroy(struct slot_cache *cache);
+
+void queue_init(struct queue *q, struct slot_cache *cache);
+
+static inline unsigned queue_count(const struct queue *q)
+{
+	return q->tail - q->head;
+}
+
+static inline bool queue_full(const struct queue *q)
+{
+	return queue_count(q) == q->cache->size;
+}
+
+/* The i-th record of the line, 0 the head; i < queue_count(). */
+struct slot *queue_at(const struct queue *q, unsigned i);
+/* The head, or NULL. */
+struct slot *queue_head(const struct queue *q);
+
+/*
+ * A new record at the end, OPEN, its nonce and generation bound. NULL if the
+ * line is full (see queue_full()) or there is no memory for it.
+ */
+struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq);
+
+/* Take back the latest queue_push(), with its references. */
+void queue_unpush(struct queue *q, struct pool_account *account);
+
+/* OPEN -> SUBMITTED */
+void queue_submitted(struct queue *q, struct slot *slot, uint64_t *peak);
+/*
+ * SUBMITTED or OPEN -> READY or FAILED. Returns whether an earlier record was
+ * still in flight.
+ */
+bool queue_completed(struct queue *q, struct slot *slot, bool failed);
+
+/* Drop the head with its references; it must not be SUBMITTED. */
+void queue_pop(struct queue *q, struct pool_account *account);
+
+#endif
