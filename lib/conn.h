@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection: what its records mean. Alerts, post-handshake messages,
+ * close, the sticky error. Does no I/O of its own: it fills and empties the
+ * lines of tx and rx and is moved on by its context.
+ */
+#ifndef ASYNCTLS_CONN_H
+#define ASYNCTLS_CONN_H
+
+#include "core.h"
+#include "rx.h"
+#include "tx.h"
+
+struct tls_conn {
+	struct tls_context *ctx;
+	struct core *core;
+	struct list all;   /* of the context's connections */
+	struct list todo;  /* core->todo */
+	struct list held;  /* core->held: sealed records are unsent */
+	struct list ready; /* the context's, to be reported by wait */
+	void *data;
+	int fd;
+	bool is_server;
+	struct tx tx;
+	struct rx rx;
+
+	int error; /* sticky */
+	char words[120];
+	int alert_sent, alert_received; /* ALERT_NONE: none */
+	int alert_due;			/* waits for room in tx's line */
+	bool shut;	 /* nothing more may be written */
+	bool flushing;	 /* what becomes ready is sent without gathering */
+	bool end_read;	 /* the application knows that reading has ended */
+	bool end_told;	 /* TLS_CLOSED was reported */
+	bool wants_room; /* tls_write() took less than it was given */
+	bool wants_flush; /* tls_flush() left something behind */
+
+	/* the post-handshake message under way (RFC 8446 4) */
+	uint8_t message[4]; /* its header */
+	unsigned message_have;
+	size_t message_left;
+};
+
+void conn_init(struct tls_conn *conn, struct core *core, int fd,
+	       bool is_server);
+
+/* What rx does with a record that is no data; see struct rx. */
+int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
+		 size_t len, int *alert);
+
+/* Act on what has completed. */
+void conn_advance(struct tls_conn *conn);
+
+/* Send what is ready now and what becomes ready, without gathering. */
+void conn_flush(struct tls_conn *conn);
+
+/* Put close_notify in line, once, and refuse writes from now on. */
+void conn_shutdown(struct tls_conn *conn);
+
+/* Is everything written, alerts included, with the socket? */
+bool conn_flushed(const struct tls_conn *conn);
+
+/* TLS_READABLE, TLS_WRITABLE and TLS_CLOSED as they hold now. */
+unsigned conn_events(const struct tls_conn *conn);
+
+/* What a read that found nothing returns: 0 at the end, -EAGAIN or error. */
+int conn_read_status(const struct tls_conn *conn);
+
+#endif

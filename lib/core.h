@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the connections of one context share. */
+#ifndef ASYNCTLS_CORE_H
+#define ASYNCTLS_CORE_H
+
+#include "asynctls.h"
+#include "dispatch.h"
+#include "pool.h"
+#include "queue.h"
+#include "ring.h"
+#include "util.h"
+
+struct core {
+	struct ring *ring;
+	struct dispatch dispatch;
+	struct pool tx_pool, rx_pool;
+	struct slot_cache slots;
+	struct tls_stats stats;
+	unsigned depth;
+	/* connections with completions not yet acted upon */
+	struct list todo;
+	/* connections with sealed records not yet given to the socket */
+	struct list held;
+	/* the blocks that the ring's receive pool has */
+	struct block *receive_blocks[RING_BUFFERS];
+};
+
+#endif

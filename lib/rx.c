@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+#include "rx.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void received(struct ring_op *op, int result, int buffer);
+
+void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
+	     struct keygen *gen, uint64_t seq)
+{
+	*rx = (struct rx){
+		.core = core,
+		.todo = todo,
+		.fd = fd,
+		.alert = ALERT_NONE,
+		.parse_alert = ALERT_NONE,
+		.gen = keygen_get(gen),
+		.seq = seq,
+		.memory.pool = &core->rx_pool,
+		.recv_op.done = received,
+	};
+	queue_init(&rx->queue, &core->slots);
+}
+
+/* ---- Receiving --------------------------------------------------------- */
+
+void rx_fill_pool(struct core *core)
+{
+	int i;
+
+	for (i = 0; i < RING_BUFFERS; i++) {
+		struct block *b;
+
+		if (core->receive_blocks[i])
+			continue;
+		b = pool_take_unowned(&core->rx_pool);
+		if (!b)
+			return;
+		core->receive_blocks[i] = b;
+		ring_pool_add(core->ring, b->data, BLOCK_SIZE, i);
+	}
+}
+
+static void drop_chunk(struct rx *rx)
+{
+	if (rx->chunk)
+		block_put(&rx->memory, rx->chunk);
+	rx->chunk = NULL;
+	rx->parsed = rx->filled = 0;
+}
+
+/* The block that the ring chose becomes the connection's. */
+static void adopt(struct rx *rx, int buffer)
+{
+	struct core *core = rx->core;
+	struct block *b = core->receive_blocks[buffer];
+
+	core->receive_blocks[buffer] = NULL;
+	pool_adopt(&rx->memory, b);
+	rx_fill_pool(core);
+	drop_chunk(rx);
+	rx->chunk = b;
+}
+
+static void received(struct ring_op *op, int result, int buffer)
+{
+	struct rx *rx = container_of(op, struct rx, recv_op);
+
+	rx->receiving = false;
+	rx->core->stats.receives++;
+	if (buffer >= 0)
+		adopt(rx, buffer);
+	if (result > 0) {
+		rx->filled += (size_t)result;
+		rx->core->stats.received_bytes += (size_t)result;
+	} else if (result == 0) {
+		rx->eof = true;
+	} else if (result != -EINTR && result != -EAGAIN &&
+		   result != -ENOBUFS && result != -ECANCELED &&
+		   result != -ENOMEM) {
+		rx->eof = true;
+		rx->parse_error = result;
+	}
+	list_add_once(&rx->core->todo, rx->todo);
+}
+
+/* How many bytes the record that begins at rx->parsed is short of. */
+static size_t missing(const struct rx *rx)
+{
+	const uint8_t *at = rx->chunk->data + rx->parsed;
+	size_t have = rx->filled - rx->parsed;
+	size_t want = RECORD_HEADER;
+
+	if (have >= RECORD_HEADER)
+		want += (size_t)at[3] << 8 | at[4];
+	return have < want ? want - have : 0;
+}
+
+/* Part of a record goes to a new block, where the rest of it has room. */
+static bool move_part(struct rx *rx)
+{
+	size_t have = rx->filled - rx->parsed;
+	struct block *b = pool_take(&rx->memory);
+
+	if (!b)
+		return false;
+	memcpy(b->data, rx->chunk->data + rx->parsed, have);
+	drop_chunk(rx);
+	rx->chunk = b;
+	rx->filled = have;
+	return true;
+}
+
+/*
+ * What a connection may hold before the application must read. Opening on this
+ * CPU gains nothing from holding more than is being read, and loses the cache.
+ */
+static bool backlogged(const struct rx *rx)
+{
+	const size_t per_block = BLOCK_SIZE / RECORD_PLAIN_MAX;
+
+	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+		return queue_count(&rx->queue) > 0;
+	return rx->memory.held > 1 + 2 * rx->core->depth / per_block ||
+	       queue_full(&rx->queue) ||
+	       (rx->memory.held && !pool_may_take(&rx->memory));
+}
+
+static void receive(struct rx *rx)
+{
+	int ret;
+
+	if (rx->receiving || rx->eof || rx->closed || rx->parse_error ||
+	    rx->error || backlogged(rx))
+		return;
+	if (!rx->chunk) {
+		ret = ring_recv_pooled(rx->core->ring, rx->fd, &rx->recv_op);
+	} else {
+		size_t need = missing(rx);
+
+		if (!need || (BLOCK_SIZE - rx->filled < need && !move_part(rx)))
+			return;
+		ret = ring_recv(rx->core->ring, rx->fd,
+				rx->chunk->data + rx->filled,
+				BLOCK_SIZE - rx->filled, &rx->recv_op);
+	}
+	rx->receiving = ret == 0;
+}
+
+/* ---- Opening ----------------------------------------------------------- */
+
+static void opened(struct rx *rx, struct slot *slot)
+{
+	if (queue_completed(&rx->queue, slot, slot->op.result != 0))
+		rx->core->stats.out_of_order++;
+}
+
+static void open_done(struct aead_op *op)
+{
+	struct slot *slot = container_of(op, struct slot, op);
+	struct rx *rx = slot->owner;
+
+	dispatch_finish(&rx->core->dispatch, slot);
+	opened(rx, slot);
+	list_add_once(&rx->core->todo, rx->todo);
+}
+
+/* Where the plaintext goes: on the spot, or beside it with room for the AAD. */
+static bool place(struct rx *rx, struct slot *slot, size_t body)
+{
+	uint8_t *out;
+
+	slot->op.out = slot->wire + RECORD_HEADER;
+	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+		return true;
+	out = block_carve(&rx->memory, &rx->out, RECORD_HEADER + body);
+	if (!out)
+		return false;
+	slot->side_block = rx->out;
+	slot->op.out = out + RECORD_HEADER;
+	return true;
+}
+
+static void start(struct rx *rx, struct slot *slot)
+{
+	if (dispatch_submit(&rx->core->dispatch, slot) == ENGINE_DONE)
+		opened(rx, slot);
+	else
+		queue_submitted(&rx->queue, slot,
+				&rx->core->stats.rx_in_flight_peak);
+}
+
+/* A whole record is at rx->parsed: into the line. */
+static bool take_record(struct rx *rx, size_t body)
+{
+	struct slot *slot = queue_push(&rx->queue, rx->gen, rx->seq);
+
+	if (!slot)
+		return false;
+	slot->wire = rx->chunk->data + rx->parsed;
+	slot->wire_len = RECORD_HEADER + body;
+	if (!place(rx, slot, body)) {
+		queue_unpush(&rx->queue, &rx->memory);
+		return false;
+	}
+	block_get(rx->chunk);
+	slot->wire_block = rx->chunk;
+	slot->owner = rx;
+	rx->seq++;
+	rx->parsed += slot->wire_len;
+	slot->op.aad = slot->wire;
+	slot->op.aad_len = RECORD_HEADER;
+	slot->op.in = slot->wire + RECORD_HEADER;
+	slot->op.in_len = body;
+	slot->op.done = open_done;
+	/* A synchronous engine gains nothing by opening before its turn. */
+	if (slot->side_block)
+		start(rx, slot);
+	return true;
+}
+
+/* Cut what was received into records, as far as it goes. */
+static void cut(struct rx *rx)
+{
+	while (rx->chunk && !rx->parse_error && !rx->closed && !rx->error &&
+	       rx->queue.in_flight < rx->core->depth) {
+		size_t have = rx->filled - rx->parsed;
+		ssize_t body;
+
+		if (have < RECORD_HEADER)
+			break;
+		body = record_parse_header(rx->chunk->data + rx->parsed,
+					   &rx->parse_alert);
+		if (body < 0) {
+			rx->parse_error = (int)body;
+			break;
+		}
+		if (have < RECORD_HEADER + (size_t)body ||
+		    !take_record(rx, (size_t)body))
+			break;
+	}
+	if (rx->chunk && rx->parsed == rx->filled && !rx->receiving)
+		drop_chunk(rx);
+}
+
+/* ---- At the head ------------------------------------------------------- */
+
+static void fail(struct rx *rx, int error, int alert)
+{
+	if (rx->error)
+		return;
+	rx->error = error;
+	rx->alert = alert;
+}
+
+/* Nothing is left in line: what stopped the cutting is next. */
+static void meet_the_end(struct rx *rx)
+{
+	if (rx->parse_error)
+		fail(rx, rx->parse_error, rx->parse_alert);
+	else if (rx->eof && (!rx->chunk || missing(rx)))
+		fail(rx, -ECONNRESET, ALERT_NONE);
+}
+
+/* Type and content of the head; whether it is to stay for reading. */
+static bool examine(struct rx *rx, struct slot *slot)
+{
+	size_t len = aead_op_out_len(&slot->op);
+	int alert = ALERT_UNEXPECTED_MESSAGE;
+	ssize_t n = record_inner(slot->op.out, len, &slot->type);
+	int ret;
+
+	if (n < 0) {
+		fail(rx, (int)n, n == -EMSGSIZE ? ALERT_RECORD_OVERFLOW : alert);
+		return false;
+	}
+	slot->examined = true;
+	slot->content = slot->op.out;
+	slot->content_len = (size_t)n;
+	if (slot->type == RECORD_DATA)
+		return n > 0; /* an empty one is legal, and no end of file */
+	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);
+	if (ret)
+		fail(rx, ret, alert);
+	return false;
+}
+
+static void look_at_head(struct rx *rx)
+{
+	struct slot *head;
+
+	while (!rx->error && !rx->closed && (head = queue_head(&rx->queue))) {
+		if (head->state == SLOT_OPEN)
+			start(rx, head);
+		if (head->state == SLOT_SUBMITTED)
+			return;
+		if (head->state == SLOT_FAILED) {
+			bool forged = head->op.result == -EBADMSG;
+
+			fail(rx, forged ? -EBADMSG : -EIO,
+			     forged ? ALERT_BAD_RECORD_MAC :
+				      ALERT_INTERNAL_ERROR);
+			return;
+		}
+		if (head->examined || examine(rx, head))
+			return;
+		if (!rx->error)
+			queue_pop(&rx->queue, &rx->memory);
+	}
+	if (!rx->closed)
+		meet_the_end(rx);
+}
+
+void rx_advance(struct rx *rx)
+{
+	cut(rx);
+	look_at_head(rx);
+	if (!queue_count(&rx->queue) && rx->out) {
+		block_put(&rx->memory, rx->out);
+		rx->out = NULL;
+	}
+	receive(rx);
+}
+
+bool rx_readable(const struct rx *rx)
+{
+	const struct slot *head = queue_head(&rx->queue);
+
+	return head && head->examined && head->content_len && !rx->error;
+}
+
+size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len && rx_readable(rx)) {
+		struct slot *head = queue_head(&rx->queue);
+		size_t n = min_size(len - done, head->content_len);
+
+		memcpy(buf + done, head->content, n);
+		done += n;
+		head->content += n;
+		head->content_len -= n;
+		if (head->content_len)
+			break;
+		queue_pop(&rx->queue, &rx->memory);
+		look_at_head(rx);
+	}
+	return done;
+}
+
+/* ---- Beginning and end ------------------------------------------------- */
+
+int rx_preload_plain(struct rx *rx, const uint8_t *plain, size_t len)
+{
+	struct slot *slot;
+	uint8_t *copy;
+
+	if (!len)
+		return 0;
+	copy = block_carve(&rx->memory, &rx->out, len);
+	if (!copy)
+		return -ENOMEM;
+	slot = queue_push(&rx->queue, rx->gen, rx->seq);
+	if (!slot) {
+		block_put(&rx->memory, rx->out);
+		return -ENOMEM;
+	}
+	slot->side_block = rx->out;
+	slot->owner = rx;
+	slot->type = RECORD_DATA;
+	slot->examined = true;
+	slot->content = memcpy(copy, plain, len);
+	slot->content_len = len;
+	queue_completed(&rx->queue, slot, false);
+	return 0;
+}
+
+int rx_preload_sealed(struct rx *rx, const uint8_t *sealed, size_t len)
+{
+	if (!len)
+		return 0;
+	rx->chunk = pool_take(&rx->memory);
+	if (!rx->chunk)
+		return -ENOMEM;
+	memcpy(rx->chunk->data, sealed, len);
+	rx->filled = len;
+	return 0;
+}
+
+static void abandon(struct rx *rx, struct slot *slot)
+{
+	if (slot->state != SLOT_SUBMITTED)
+		return;
+	if (dispatch_abandon(&rx->core->dispatch, slot))
+		slot->side_block->parked = true;
+	slot->op.result = -ECANCELED;
+	queue_completed(&rx->queue, slot, true);
+}
+
+void rx_destroy(struct rx *rx)
+{
+	unsigned i;
+
+	for (i = 0; i < queue_count(&rx->queue); i++)
+		abandon(rx, queue_at(&rx->queue, i));
+	while (queue_count(&rx->queue))
+		queue_pop(&rx->queue, &rx->memory);
+	drop_chunk(rx);
+	if (rx->out)
+		block_put(&rx->memory, rx->out);
+	rx->out = NULL;
+	keygen_put(rx->gen);
+	rx->gen = NULL;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Receive: ciphertext -> slots -> engine -> plaintext in order. Invariants
+ * beside the queue's:
+ *
+ * 1. Plaintext reaches the application only after its tag has verified, in
+ *    order, and nothing from the first bad record on.
+ * 2. An asynchronous engine opens out of place: the ciphertext stays until the
+ *    head has passed it. A synchronous one opens in place.
+ * 3. One receive is in flight per connection, into a pooled buffer that is
+ *    chosen when data has arrived, so an idle connection has none; or, with
+ *    part of a record in hand, right behind that part.
+ */
+#ifndef ASYNCTLS_RX_H
+#define ASYNCTLS_RX_H
+
+#include "core.h"
+
+struct rx {
+	struct core *core;
+	struct list *todo; /* the connection's node for core->todo */
+	/*
+	 * A record that is no application data, at its turn, authenticated.
+	 * 0 or -errno, with *alert what to send.
+	 */
+	int (*control)(struct rx *rx, uint8_t type, const uint8_t *content,
+		       size_t len, int *alert);
+	int fd;
+	int error; /* sticky, once the head has met it */
+	int alert; /* to be sent for it, or ALERT_NONE */
+	bool closed; /* close_notify was read: what follows is ignored */
+	bool eof;    /* TCP has ended */
+	struct keygen *gen;
+	uint64_t seq;
+	struct queue queue;
+	struct pool_account memory;
+	struct block *chunk; /* received, not yet cut into records: */
+	size_t parsed, filled; /* ... from there to there */
+	struct block *out;   /* plaintext of asynchronous opens */
+	int parse_error;     /* behind the last record in line */
+	int parse_alert;
+	bool receiving;
+	struct ring_op recv_op;
+};
+
+void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
+	     struct keygen *gen, uint64_t seq);
+
+/*
+ * Put what was received before, sealed or already opened, in front. Before
+ * the first receive; each at most once. 0 or -ENOMEM.
+ */
+int rx_preload_plain(struct rx *rx, const uint8_t *plain, size_t len);
+int rx_preload_sealed(struct rx *rx, const uint8_t *sealed, size_t len);
+
+/*
+ * Do what has become possible: cut records, have them opened, look at the
+ * head, receive on. Sets rx->error when the head has met an error.
+ */
+void rx_advance(struct rx *rx);
+
+/* Is there plaintext to read? */
+bool rx_readable(const struct rx *rx);
+/* Copy out up to len bytes of it. */
+size_t rx_read(struct rx *rx, uint8_t *buf, size_t len);
+
+/* Hand free blocks to the ring's receive pool. */
+void rx_fill_pool(struct core *core);
+
+/* As tx_destroy(); when no receive is in flight. */
+void rx_destroy(struct rx *rx);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+#include "tx.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void sent(struct ring_op *op, int result, int buffer);
+
+void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
+	     struct keygen *gen, uint64_t seq)
+{
+	*tx = (struct tx){
+		.core = core,
+		.todo = todo,
+		.fd = fd,
+		.gen = keygen_get(gen),
+		.seq = seq,
+		.memory.pool = &core->tx_pool,
+		.send_op.done = sent,
+	};
+	queue_init(&tx->queue, &core->slots);
+}
+
+/* ---- Sealing ----------------------------------------------------------- */
+
+static void sealed(struct tx *tx, struct slot *slot)
+{
+	bool failed = slot->op.result != 0;
+
+	if (queue_completed(&tx->queue, slot, failed))
+		tx->core->stats.out_of_order++;
+}
+
+static void seal_done(struct aead_op *op)
+{
+	struct slot *slot = container_of(op, struct slot, op);
+	struct tx *tx = slot->owner;
+
+	dispatch_finish(&tx->core->dispatch, slot);
+	sealed(tx, slot);
+	list_add_once(&tx->core->todo, tx->todo);
+}
+
+bool tx_room(const struct tx *tx)
+{
+	const struct pool_account *memory = &tx->memory;
+	const size_t window = (size_t)tx->core->depth * 2 * RECORD_PLAIN_MAX;
+
+	return !queue_full(&tx->queue) &&
+	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
+	       (pool_may_take(memory) ||
+		(tx->wire &&
+		 BLOCK_SIZE - tx->wire->used >= RECORD_WIRE_MAX &&
+		 (!tx->side ||
+		  BLOCK_SIZE - tx->side->used >= RECORD_PLAIN_MAX)));
+}
+
+/* Memory for a record in both its forms; in is the plaintext to seal. */
+static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
+		  size_t len, struct block *in_block)
+{
+	bool keep = dispatch_keeps_input(&tx->core->dispatch, tx->gen->cipher);
+
+	slot->wire_len = RECORD_OVERHEAD + len;
+	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
+	if (!slot->wire)
+		return false;
+	slot->wire_block = tx->wire;
+	if (in_block) {
+		block_get(in_block);
+		slot->side_block = in_block;
+	} else if (keep) {
+		uint8_t *copy = block_carve(&tx->memory, &tx->side, len);
+
+		if (!copy)
+			return false;
+		slot->side_block = tx->side;
+		tx->core->stats.tx_copied_bytes += len;
+		in = memcpy(copy, in, len);
+	}
+	slot->op.in = in;
+	return true;
+}
+
+/* One record into the line and to an engine. False: no room. */
+static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
+		 struct block *in_block)
+{
+	struct slot *slot = queue_push(&tx->queue, tx->gen, tx->seq);
+
+	if (!slot)
+		return false;
+	if (!place(tx, slot, in, len, in_block)) {
+		queue_unpush(&tx->queue, &tx->memory);
+		return false;
+	}
+	tx->seq++;
+	tx->held += slot->wire_len;
+	slot->owner = tx;
+	slot->type = type;
+	slot->content_len = type == RECORD_DATA ? len : 0;
+	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
+	slot->op.seal = true;
+	slot->op.has_tail = true;
+	slot->op.tail = type;
+	slot->op.aad = slot->wire;
+	slot->op.aad_len = RECORD_HEADER;
+	slot->op.in_len = len;
+	slot->op.out = slot->wire + RECORD_HEADER;
+	slot->op.done = seal_done;
+	if (dispatch_submit(&tx->core->dispatch, slot) == ENGINE_DONE)
+		sealed(tx, slot);
+	else
+		queue_submitted(&tx->queue, slot,
+				&tx->core->stats.tx_in_flight_peak);
+	return true;
+}
+
+int tx_seal_open(struct tx *tx)
+{
+	if (tx->error)
+		return tx->error;
+	if (!tx->open)
+		return 0;
+	if (!tx_room(tx) || !seal(tx, RECORD_DATA, tx->open, tx->open_len,
+				  tx->open_block))
+		return -EAGAIN;
+	block_put(&tx->memory, tx->open_block);
+	tx->open_block = NULL;
+	tx->open = NULL;
+	tx->open_len = 0;
+	return 0;
+}
+
+/* Add to the open record, opening one if there is none. */
+static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
+{
+	if (!tx->open) {
+		tx->open = block_carve(&tx->memory, &tx->side,
+				       RECORD_PLAIN_MAX);
+		if (!tx->open)
+			return 0;
+		tx->open_block = tx->side;
+	}
+	len = min_size(len, RECORD_PLAIN_MAX - tx->open_len);
+	memcpy(tx->open + tx->open_len, buf, len);
+	tx->core->stats.tx_copied_bytes += len;
+	tx->open_len += len;
+	return len;
+}
+
+/* The next record's worth of buf; 0 if there is no room for it. */
+static size_t write_record(struct tx *tx, const uint8_t *buf, size_t len,
+			   bool more)
+{
+	size_t n = min_size(len, RECORD_PLAIN_MAX);
+
+	if (tx->open || (more && n < RECORD_PLAIN_MAX)) {
+		if (tx->open_len == RECORD_PLAIN_MAX && tx_seal_open(tx))
+			return 0;
+		return fill_open(tx, buf, len);
+	}
+	if (!tx_room(tx) || !seal(tx, RECORD_DATA, buf, n, NULL))
+		return 0;
+	return n;
+}
+
+ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
+{
+	size_t done = 0;
+
+	while (done < len && !tx->error) {
+		size_t n = write_record(tx, buf + done, len - done, more);
+
+		if (!n)
+			break;
+		done += n;
+		tx->unsent += n;
+		/* not later: sealed records are sent while they are in cache */
+		if (tx_due(tx))
+			tx_push(tx);
+	}
+	/* A full window keeps it open; the next call or flush tries again. */
+	if (!more && done == len)
+		tx_seal_open(tx);
+	return tx->error ? tx->error : (ssize_t)done;
+}
+
+int tx_alert(struct tx *tx, uint8_t level, uint8_t description)
+{
+	const uint8_t alert[2] = { level, description };
+	int ret = tx_seal_open(tx);
+
+	if (ret)
+		return ret;
+	if (queue_full(&tx->queue) ||
+	    !seal(tx, RECORD_ALERT, alert, sizeof(alert), NULL))
+		return -EAGAIN;
+	return 0;
+}
+
+/* ---- Sending ----------------------------------------------------------- */
+
+bool tx_due(const struct tx *tx)
+{
+	return tx->held >= TX_GATHER || !tx_room(tx);
+}
+
+/* Point iov at the ready records from the head on, neighbours as one. */
+static int gather(struct tx *tx)
+{
+	unsigned i, n = 0, count = queue_count(&tx->queue);
+	size_t skip = tx->head_sent;
+
+	for (i = 0; i < count; i++, skip = 0) {
+		const struct slot *slot = queue_at(&tx->queue, i);
+		uint8_t *from = slot->wire + skip;
+		size_t len = slot->wire_len - skip;
+
+		if (slot->state != SLOT_READY)
+			break;
+		if (n && (uint8_t *)tx->iov[n - 1].iov_base +
+				 tx->iov[n - 1].iov_len == from) {
+			tx->iov[n - 1].iov_len += len;
+			continue;
+		}
+		if (n == TX_IOV)
+			break;
+		tx->iov[n++] = (struct iovec){ from, len };
+	}
+	return (int)n;
+}
+
+void tx_push(struct tx *tx)
+{
+	struct slot *head = queue_head(&tx->queue);
+	int n, ret;
+
+	if (tx->sending || tx->error || !head)
+		return;
+	if (head->state == SLOT_FAILED) {
+		tx->error = -EIO;
+		list_add_once(&tx->core->todo, tx->todo);
+		return;
+	}
+	n = gather(tx);
+	if (!n)
+		return;
+	tx->msg = (struct msghdr){ .msg_iov = tx->iov,
+				   .msg_iovlen = (size_t)n };
+	if (n == 1)
+		ret = ring_send(tx->core->ring, tx->fd, tx->iov->iov_base,
+				tx->iov->iov_len, &tx->send_op);
+	else
+		ret = ring_sendmsg(tx->core->ring, tx->fd, &tx->msg,
+				   &tx->send_op);
+	tx->sending = ret == 0;
+}
+
+/* Give back what a connection with nothing under way need not hold. */
+static void release_blocks(struct tx *tx)
+{
+	if (tx->wire)
+		block_put(&tx->memory, tx->wire);
+	if (tx->side)
+		block_put(&tx->memory, tx->side);
+	tx->wire = tx->side = NULL;
+}
+
+static void advance(struct tx *tx, size_t n)
+{
+	tx->core->stats.sent_bytes += n;
+	tx->held -= n;
+	n += tx->head_sent;
+	while (queue_count(&tx->queue)) {
+		const struct slot *head = queue_head(&tx->queue);
+
+		if (head->state != SLOT_READY || n < head->wire_len)
+			break;
+		n -= head->wire_len;
+		tx->unsent -= head->content_len;
+		queue_pop(&tx->queue, &tx->memory);
+	}
+	tx->head_sent = n;
+	if (!queue_count(&tx->queue))
+		release_blocks(tx);
+}
+
+static void sent(struct ring_op *op, int result, int buffer)
+{
+	struct tx *tx = container_of(op, struct tx, send_op);
+
+	(void)buffer;
+	tx->sending = false;
+	tx->core->stats.sends++;
+	/*
+	 * None of these is the connection's fault; -ECANCELED comes when the
+	 * thread that submitted the send has ended. The next push resumes.
+	 */
+	if (result >= 0)
+		advance(tx, (size_t)result);
+	else if (result != -EINTR && result != -EAGAIN && result != -ENOBUFS &&
+		 result != -ECANCELED && result != -ENOMEM)
+		tx->error = result;
+	list_add_once(&tx->core->todo, tx->todo);
+}
+
+/* ---- The end ----------------------------------------------------------- */
+
+static void abandon(struct tx *tx, struct slot *slot)
+{
+	if (slot->state != SLOT_SUBMITTED)
+		return;
+	if (dispatch_abandon(&tx->core->dispatch, slot)) {
+		slot->wire_block->parked = true;
+		slot->side_block->parked = true;
+	}
+	slot->op.result = -ECANCELED;
+	queue_completed(&tx->queue, slot, true);
+}
+
+void tx_destroy(struct tx *tx)
+{
+	unsigned i;
+
+	for (i = 0; i < queue_count(&tx->queue); i++)
+		abandon(tx, queue_at(&tx->queue, i));
+	while (queue_count(&tx->queue))
+		queue_pop(&tx->queue, &tx->memory);
+	release_blocks(tx);
+	if (tx->open_block)
+		block_put(&tx->memory, tx->open_block);
+	tx->open_block = NULL;
+	keygen_put(tx->gen);
+	tx->gen = NULL;
+}

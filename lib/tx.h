@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Transmit: plaintext -> slots -> engine -> consecutive ready records -> one
+ * send. Invariants beside the queue's:
+ *
+ * 1. One send is in flight per connection; it gathers every consecutive ready
+ *    record, and a short one resumes where it stopped.
+ * 2. Nothing after a record that could not be sealed is ever sent.
+ * 3. A synchronous engine seals from the caller's memory into the wire record;
+ *    for an asynchronous one the plaintext is copied exactly once, and that
+ *    copy is what another engine starts from if the first fails.
+ */
+#ifndef ASYNCTLS_TX_H
+#define ASYNCTLS_TX_H
+
+#include <sys/uio.h>
+
+#include "core.h"
+
+/* Held records leave at once when they are this many bytes. */
+enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
+
+struct tx {
+	struct core *core;
+	struct list *todo; /* the connection's node for core->todo */
+	int fd;
+	int error; /* sticky; nothing more is sealed or sent */
+	struct keygen *gen;
+	uint64_t seq;
+	struct queue queue;
+	struct pool_account memory;
+	struct block *wire; /* records are carved from these */
+	struct block *side;
+	uint8_t *open; /* the open record's plaintext, in a block of its own */
+	struct block *open_block;
+	size_t open_len;
+	size_t held;	   /* wire bytes in line, not yet sent */
+	size_t unsent;	   /* application bytes of them, and of the open one */
+	size_t head_sent;  /* bytes of the head that are sent already */
+	uint64_t last_write;
+	bool sending;
+	struct ring_op send_op;
+	struct msghdr msg;
+	struct iovec iov[TX_IOV];
+};
+
+void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
+	     struct keygen *gen, uint64_t seq);
+
+/*
+ * Take up to len bytes into records; the last one stays open if more is set.
+ * Returns how many were taken, 0 when there is no room, or the sticky error.
+ */
+ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more);
+
+/* Seal the open record, if there is one. 0, -EAGAIN (no room) or error. */
+int tx_seal_open(struct tx *tx);
+
+/* Put an alert in line. 0, -EAGAIN (no room) or error. */
+int tx_alert(struct tx *tx, uint8_t level, uint8_t description);
+
+/* Is there room for one more full record? */
+bool tx_room(const struct tx *tx);
+/* Should what is ready leave now, by the gathering rule? */
+bool tx_due(const struct tx *tx);
+/* Queue a send of what is ready, unless one is in flight. */
+void tx_push(struct tx *tx);
+
+/*
+ * Give up. Records in an engine are abandoned, their memory parked. To be
+ * called when no send is in flight.
+ */
+void tx_destroy(struct tx *tx);
+
+#endif
