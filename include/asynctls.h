@@ -116,7 +116,7 @@ struct tls_config {
 	/* AF_ALG operation sockets open at once per context; 256. */
 	unsigned max_op_sockets;
 };
-#define TLS_CONFIG_INIT { sizeof(struct tls_config) }
+#define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
 /*
  * Create a context; config may be NULL for all defaults. Probes the kernel's
@@ -140,7 +140,9 @@ void tls_context_free(struct tls_context *ctx) ASYNCTLS_API(context_free);
 /*
  * A descriptor that polls readable when tls_context_process() or
  * tls_context_wait() has something to do. It belongs to the context; do
- * nothing with it but poll.
+ * nothing with it but poll. Before sleeping on it, call tls_context_wait()
+ * with a timeout of 0 until it stores no event: what completes inside your
+ * own calls is told there and nowhere else.
  */
 int tls_context_fd(const struct tls_context *ctx) ASYNCTLS_API(context_fd);
 
@@ -152,7 +154,11 @@ int tls_context_process(struct tls_context *ctx)
 	ASYNCTLS_API(context_process);
 
 #define TLS_READABLE 1u /* tls_read() will not return -EAGAIN */
-#define TLS_WRITABLE 2u /* after -EAGAIN or a short count: there is room */
+/*
+ * After tls_write() took less than it was given: there is room. After
+ * tls_flush() or tls_shutdown() left something: the socket has all of it.
+ */
+#define TLS_WRITABLE 2u
 #define TLS_CLOSED 4u	/* ended, or failed: see tls_conn_error() */
 
 struct tls_event {
@@ -163,9 +169,10 @@ struct tls_event {
 
 /*
  * Process, then wait until a connection has an event or timeout_ms
- * milliseconds have passed (-1: no limit, 0: do not wait). Readable and
- * closed are reported as long as they hold, writable once after each
- * refusal. Returns how many events were stored, 0 after the time-out.
+ * milliseconds have passed (-1: no limit, 0: do not wait). Readable is reported
+ * as long as tls_read() would return something the application has not had;
+ * writable once after each refusal; closed once. Returns how many events were
+ * stored, 0 after the time-out.
  */
 int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 		     int timeout_ms) ASYNCTLS_API(context_wait);
@@ -224,6 +231,7 @@ struct tls_secrets {
 	const uint8_t *rx_secret;  /* the peer's */
 	uint64_t tx_seq;	   /* sequence number of the next record */
 	uint64_t rx_seq;
+	int is_server;		   /* we are the server */
 	const void *rx_data;	   /* received after that, still sealed */
 	size_t rx_data_len;	   /* at most 16,645 */
 };

@@ -15,6 +15,8 @@
 #ifndef ASYNCTLS_HANDOFF_H
 #define ASYNCTLS_HANDOFF_H
 
+#include <stdbool.h>
+
 #include "cipher.h"
 #include "record.h"
 
@@ -36,6 +38,7 @@ struct handoff_side {
 struct handoff {
 	const struct cipher *cipher;
 	int fd;
+	bool is_server;
 	struct handoff_side tx, rx;
 	/* decrypted by OpenSSL, not yet read by the application */
 	uint8_t plain[RECORD_PLAIN_MAX];

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/* The public calls: arguments, blocking, and what to do in which order. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctx.h"
+#include "engine_afalg.h"
+#include "error.h"
+#include "handoff.h"
+#include "takeover.h"
+
+/* ---- Contexts ---------------------------------------------------------- */
+
+int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
+{
+	return ctx_new(ctx, config);
+}
+
+void tls_context_free(struct tls_context *ctx)
+{
+	if (!ctx || !*ctx->not_forked)
+		return;
+	while (!list_empty(&ctx->conns))
+		tls_close(container_of(ctx->conns.next, struct tls_conn, all),
+			  0);
+	ctx_free(ctx);
+}
+
+int tls_context_fd(const struct tls_context *ctx)
+{
+	return ctx->poll_fd;
+}
+
+int tls_context_process(struct tls_context *ctx)
+{
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	ctx_step(ctx);
+	ctx_flush_held(ctx);
+	ctx_submit(ctx);
+	ctx_leave(ctx);
+	return 0;
+}
+
+static uint64_t deadline_of(int timeout_ms)
+{
+	if (timeout_ms < 0)
+		return UINT64_MAX;
+	return now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+}
+
+static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
+			   int max, int timeout_ms)
+{
+	uint64_t deadline = deadline_of(timeout_ms);
+	int n;
+
+	for (;;) {
+		ctx_step(ctx);
+		ctx_flush_held(ctx);
+		n = ctx_collect(ctx, events, max);
+		/* with nothing to report, waiting does the submitting */
+		if (n || timeout_ms == 0) {
+			ctx_submit(ctx);
+			return n ? n : ctx_collect(ctx, events, max);
+		}
+		if (!ctx_block(ctx, deadline)) {
+			ctx_submit(ctx);
+			return ctx_collect(ctx, events, max);
+		}
+	}
+}
+
+int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
+		     int timeout_ms)
+{
+	int n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	if (max <= 0 || !events)
+		n = error_set(-EINVAL, "tls_context_wait() needs room for at "
+			      "least one event");
+	else
+		n = wait_for_events(ctx, events, max, timeout_ms);
+	ctx_leave(ctx);
+	return n;
+}
+
+int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
+{
+	return choice_describe(&ctx->choice, buf, len);
+}
+
+/* ---- Hand-over --------------------------------------------------------- */
+
+int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
+{
+	const char *why = "";
+	int ret = handoff_prepare(ssl_ctx, &why);
+
+	return ret ? error_set(ret, "%s", why) : 0;
+}
+
+int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
+		struct ssl_st *ssl)
+{
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	ret = takeover_ssl(conn, ctx, ssl);
+	ctx_step(ctx);
+	ctx_leave(ctx);
+	return ret;
+}
+
+int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
+			const struct tls_secrets *secrets)
+{
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	ret = takeover_secrets(conn, ctx, fd, secrets);
+	ctx_step(ctx);
+	ctx_leave(ctx);
+	return ret;
+}
+
+/* ---- Writing ----------------------------------------------------------- */
+
+static bool may_wait(const struct tls_conn *conn)
+{
+	int flags = fcntl(conn->fd, F_GETFL);
+
+	return flags >= 0 && !(flags & O_NONBLOCK);
+}
+
+/* The connection has just been given or relieved of something. */
+static void settle(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	conn_advance(conn);
+	ctx_step(ctx);
+	ctx_mark(ctx, conn);
+}
+
+static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
+			  bool more)
+{
+	ssize_t n;
+
+	if (conn->error)
+		return conn->error;
+	if (conn->shut)
+		return -EPIPE;
+	n = tx_write(&conn->tx, buf, len, more);
+	conn_advance(conn);
+	if (conn->core->dispatch.kernel || conn->tx.sending)
+		ctx_submit(conn->ctx);
+	return n < 0 ? conn->error : n;
+}
+
+/* Writes until all is taken, or there is no room and no waiting. */
+static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
+			 bool more)
+{
+	struct tls_context *ctx = conn->ctx;
+	size_t done = 0;
+	ssize_t n;
+
+	for (;;) {
+		n = write_some(conn, buf + done, len - done, more);
+		if (n < 0)
+			return done ? (ssize_t)done : n;
+		done += (size_t)n;
+		if (done == len)
+			return (ssize_t)done;
+		if (n || ctx_step(ctx))
+			continue; /* sending that much may have made room */
+		if (!may_wait(conn))
+			break;
+		conn_flush(conn);
+		ctx_block(ctx, UINT64_MAX);
+	}
+	conn->wants_room = true;
+	ctx_mark(ctx, conn);
+	return done ? (ssize_t)done : -EAGAIN;
+}
+
+ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
+		 unsigned flags)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+	uint64_t now;
+
+	if (n)
+		return n;
+	if (flags & ~TLS_MORE || len > SSIZE_MAX) {
+		ctx_leave(ctx);
+		return error_set(-EINVAL, "tls_send(): no such flags, or a "
+				 "length over SSIZE_MAX");
+	}
+	now = now_ns();
+	if (!(flags & TLS_MORE) && now - conn->tx.last_write > NS_PER_MS)
+		conn->flushing = true;
+	conn->tx.last_write = now;
+	n = write_all(conn, buf, len, flags & TLS_MORE);
+	ctx_leave(ctx);
+	return n;
+}
+
+ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
+{
+	return tls_send(conn, buf, len, 0);
+}
+
+/* Push until everything is with the socket, or the deadline (0: no waiting). */
+static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	for (;;) {
+		conn_flush(conn);
+		ctx_submit(ctx);
+		if (conn_flushed(conn) || deadline == 0 ||
+		    (conn->error && !despite) || !ctx_block(ctx, deadline))
+			return;
+	}
+}
+
+static ssize_t flush(struct tls_conn *conn)
+{
+	push_until(conn, may_wait(conn) ? UINT64_MAX : 0, false);
+	if (conn->error)
+		return conn->error;
+	if (!conn_flushed(conn)) {
+		conn->wants_flush = true;
+		ctx_mark(conn->ctx, conn);
+	}
+	return (ssize_t)conn->tx.unsent;
+}
+
+ssize_t tls_flush(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	n = flush(conn);
+	ctx_leave(ctx);
+	return n;
+}
+
+ssize_t tls_shutdown(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	conn_shutdown(conn);
+	n = flush(conn);
+	ctx_leave(ctx);
+	return n;
+}
+
+ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
+{
+	struct tls_context *ctx;
+	ssize_t n;
+
+	if (!conn)
+		return 0;
+	ctx = conn->ctx;
+	n = ctx_enter(ctx);
+	if (n)
+		return n;
+	conn_shutdown(conn);
+	push_until(conn, deadline_of(timeout_ms), true);
+	ctx_remove(ctx, conn);
+	n = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
+	free(conn);
+	ctx_leave(ctx);
+	return n;
+}
+
+/* ---- Reading ----------------------------------------------------------- */
+
+static bool more_to_read(const struct tls_conn *conn)
+{
+	return rx_readable(&conn->rx) || conn_read_status(conn) != -EAGAIN;
+}
+
+/* Make something readable if that takes no waiting. */
+static void gather_reads(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	if (!more_to_read(conn))
+		ctx_step(ctx);
+	if (!more_to_read(conn))
+		ctx_submit(ctx);
+}
+
+static ssize_t read_some(struct tls_conn *conn, void *buf, size_t len)
+{
+	size_t n = rx_read(&conn->rx, buf, len);
+
+	settle(conn);
+	if (n)
+		return (ssize_t)n;
+	if (conn_read_status(conn) != -EAGAIN)
+		conn->end_read = true;
+	return conn_read_status(conn);
+}
+
+static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	conn_flush(conn);
+	if (conn->tx.sending)
+		ctx_submit(ctx);
+	gather_reads(conn);
+	if (!more_to_read(conn) && may_wait(conn)) {
+		while (!more_to_read(conn))
+			ctx_block(ctx, UINT64_MAX);
+	}
+	return read_some(conn, buf, len);
+}
+
+ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	if (len)
+		n = read_wait(conn, buf, min_size(len, SSIZE_MAX));
+	ctx_leave(ctx);
+	return n;
+}
+
+/* ---- About a connection ------------------------------------------------ */
+
+int tls_conn_fd(const struct tls_conn *conn)
+{
+	return conn->fd;
+}
+
+void tls_conn_set_data(struct tls_conn *conn, void *data)
+{
+	conn->data = data;
+}
+
+void *tls_conn_data(const struct tls_conn *conn)
+{
+	return conn->data;
+}
+
+const char *tls_conn_error(const struct tls_conn *conn)
+{
+	return conn->words;
+}
+
+int tls_conn_alert_sent(const struct tls_conn *conn)
+{
+	return conn->alert_sent;
+}
+
+int tls_conn_alert_received(const struct tls_conn *conn)
+{
+	return conn->alert_received;
+}
+
+int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
+{
+	const struct cipher *cipher = conn->tx.gen->cipher;
+	const struct engine *e = dispatch_engine(&conn->core->dispatch, cipher);
+
+	return snprintf(buf, len, "TLSv1.3 %s, %s %s", cipher->name,
+			e->ops->name, e->ops->driver(e, cipher));
+}
+
+/* ---- Statistics -------------------------------------------------------- */
+
+int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
+		      size_t size)
+{
+	struct core *core = &ctx->core;
+	struct tls_stats s;
+	struct afalg_stats a = { 0 };
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	if (core->dispatch.kernel == ctx->choice.kernel &&
+	    ctx->choice.kernel_in_use)
+		engine_afalg_stats(ctx->choice.kernel, &a);
+	s = core->stats;
+	s.enters = ring_enters(core->ring);
+	s.allocations = core->tx_pool.allocations + core->rx_pool.allocations +
+			core->slots.allocations + a.allocations;
+	s.op_sockets_now = a.sockets_now;
+	s.op_sockets_peak = a.sockets_peak;
+	s.memory_now = (core->tx_pool.held + core->rx_pool.held) * BLOCK_SIZE;
+	s.memory_peak = (core->tx_pool.held_peak + core->rx_pool.held_peak) *
+			BLOCK_SIZE;
+	ctx_leave(ctx);
+	memcpy(stats, &s, min_size(size, sizeof(s)));
+	return 0;
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+#include "ctx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "worker.h"
+
+enum {
+	DEFAULT_DEPTH = 32,
+	MAX_DEPTH = 4096,
+	MIN_SLOTS = 128,
+	DEFAULT_MEMORY = 64 << 20,
+};
+
+/* ---- Moving on --------------------------------------------------------- */
+
+static void signal_app(struct tls_context *ctx)
+{
+	const uint64_t one = 1;
+
+	if (ctx->kind != TLS_CONTEXT_WORKER || ctx->signalled)
+		return;
+	ctx->signalled = write(ctx->event_fd, &one, sizeof(one)) > 0;
+}
+
+void ctx_mark(struct tls_context *ctx, struct tls_conn *conn)
+{
+	if (!list_empty(&conn->ready) || !conn_events(conn))
+		return;
+	list_add_once(&ctx->ready, &conn->ready);
+	signal_app(ctx);
+}
+
+static void advance_all(struct tls_context *ctx)
+{
+	struct list todo, *node;
+
+	list_take_all(&todo, &ctx->core.todo);
+	while ((node = list_take(&todo))) {
+		struct tls_conn *conn =
+			container_of(node, struct tls_conn, todo);
+
+		conn_advance(conn);
+		ctx_mark(ctx, conn);
+	}
+}
+
+unsigned ctx_step(struct tls_context *ctx)
+{
+	unsigned total = 0, n;
+
+	do {
+		n = ring_reap(ctx->core.ring);
+		if (n) {
+			ctx->epoch++;
+			ctx->stale = ctx->waiters;
+		}
+		advance_all(ctx);
+		total += n;
+	} while (n);
+	if (ctx->stale)
+		ring_wake(ctx->core.ring);
+	return total;
+}
+
+void ctx_submit(struct tls_context *ctx)
+{
+	while (ring_unsubmitted(ctx->core.ring)) {
+		if (ring_submit(ctx->core.ring) && !ctx_step(ctx))
+			break; /* the kernel takes nothing more for now */
+		ctx_step(ctx);
+	}
+}
+
+void ctx_flush_held(struct tls_context *ctx)
+{
+	struct list held, *node;
+
+	list_take_all(&held, &ctx->core.held);
+	while ((node = list_take(&held)))
+		conn_flush(container_of(node, struct tls_conn, held));
+}
+
+/* ring_wait() without the lock; what may be missed is told by a wake. */
+static void wait_unlocked(struct tls_context *ctx, int64_t ns)
+{
+	uint64_t epoch = ctx->epoch;
+
+	ctx->waiters++;
+	pthread_mutex_unlock(&ctx->lock);
+	ring_wait(ctx->core.ring, ns);
+	pthread_mutex_lock(&ctx->lock);
+	ctx->waiters--;
+	if (epoch != ctx->epoch && ctx->stale)
+		ctx->stale--;
+}
+
+void ctx_wait_ring(struct tls_context *ctx, int64_t ns)
+{
+	if (ctx->kind == TLS_CONTEXT_LOOP) {
+		ring_wait(ctx->core.ring, ns);
+		return;
+	}
+	wait_unlocked(ctx, ns);
+}
+
+bool ctx_block(struct tls_context *ctx, uint64_t deadline)
+{
+	uint64_t now = now_ns();
+	int64_t ns = -1;
+
+	if (deadline != UINT64_MAX) {
+		if (now >= deadline)
+			return false;
+		ns = (int64_t)(deadline - now);
+	}
+	if (ctx->kind == TLS_CONTEXT_WORKER) {
+		ctx_submit(ctx);
+		if (ctx_step(ctx))
+			return true;
+	}
+	ctx->callers++;
+	ctx_wait_ring(ctx, ns);
+	ctx->callers--;
+	ctx_step(ctx);
+	return true;
+}
+
+/* ---- Entering and leaving ---------------------------------------------- */
+
+int ctx_enter(struct tls_context *ctx)
+{
+	if (!*ctx->not_forked)
+		return error_set(-EPERM, "this process was forked from the one "
+				 "the context belongs to");
+	if (ctx->kind == TLS_CONTEXT_WORKER)
+		pthread_mutex_lock(&ctx->lock);
+	return 0;
+}
+
+void ctx_leave(struct tls_context *ctx)
+{
+	if (ctx->kind != TLS_CONTEXT_WORKER)
+		return;
+	ctx_submit(ctx);
+	ctx->last_call = now_ns();
+	worker_watch(ctx);
+	pthread_mutex_unlock(&ctx->lock);
+}
+
+/* ---- Connections ------------------------------------------------------- */
+
+void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
+{
+	conn->ctx = ctx;
+	list_move_tail(&ctx->conns, &conn->all);
+	ctx->core.stats.connections++;
+	ctx->core.stats.connections_now++;
+	list_add_once(&ctx->core.todo, &conn->todo);
+}
+
+/*
+ * A receive left in flight would keep the socket open after the application
+ * has closed its descriptor, and a send would read memory that is gone.
+ */
+static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
+{
+	conn->rx.eof = true; /* no new receive */
+	while (conn->rx.receiving || conn->tx.sending) {
+		if (conn->tx.error == 0)
+			conn->tx.error = -ECANCELED; /* no new send */
+		if (conn->rx.receiving)
+			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
+		if (conn->tx.sending)
+			ring_cancel(ctx->core.ring, &conn->tx.send_op);
+		ctx_submit(ctx);
+		if (conn->rx.receiving || conn->tx.sending)
+			ctx_block(ctx, now_ns() + NS_PER_MS);
+	}
+}
+
+void ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
+{
+	end_operations(ctx, conn);
+	list_remove(&conn->todo);
+	list_remove(&conn->held);
+	list_remove(&conn->ready);
+	list_remove(&conn->all);
+	tx_destroy(&conn->tx);
+	rx_destroy(&conn->rx);
+	ctx->core.stats.connections_now--;
+}
+
+static bool store(struct tls_context *ctx, struct tls_conn *conn,
+		  struct tls_event *event)
+{
+	unsigned events = conn_events(conn);
+
+	if (!events) {
+		list_remove(&conn->ready);
+		return false;
+	}
+	*event = (struct tls_event){ conn, conn->data, events };
+	if (events & TLS_WRITABLE)
+		conn->wants_room = conn->wants_flush = false;
+	if (events & TLS_CLOSED)
+		conn->end_told = true;
+	list_move_tail(&ctx->ready, &conn->ready);
+	return true;
+}
+
+static void clear_signal(struct tls_context *ctx)
+{
+	uint64_t count;
+
+	if (ctx->signalled)
+		ctx->signalled =
+			read(ctx->event_fd, &count, sizeof(count)) < 0;
+}
+
+int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max)
+{
+	struct list *node;
+	int n = 0;
+
+	clear_signal(ctx);
+	/* connections stored queue up again behind the mark */
+	list_move_tail(&ctx->ready, &ctx->ready_end);
+	while (n < max && (node = ctx->ready.next) != &ctx->ready_end)
+		n += store(ctx, container_of(node, struct tls_conn, ready),
+			   &events[n]);
+	list_remove(&ctx->ready_end);
+	return n;
+}
+
+/* ---- Beginning and end ------------------------------------------------- */
+
+static int check(const struct tls_config *config)
+{
+	if (config->size != sizeof(*config))
+		return error_set(-EINVAL, "tls_config.size is %zu, not %zu: "
+				 "start from TLS_CONFIG_INIT", config->size,
+				 sizeof(*config));
+	if (config->kind > TLS_CONTEXT_LOOP)
+		return error_set(-EINVAL, "tls_config.kind: no kind of context "
+				 "has the number %d", (int)config->kind);
+	if (config->depth > MAX_DEPTH)
+		return error_set(-EINVAL, "tls_config.depth is %u; at most %d "
+				 "records can be in flight", config->depth,
+				 MAX_DEPTH);
+	return 0;
+}
+
+static int make_fork_guard(struct tls_context *ctx)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, page, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return error_set(-ENOMEM, "no memory for a context");
+	ctx->not_forked = p;
+	*ctx->not_forked = 1;
+	if (madvise(p, page, MADV_WIPEONFORK))
+		return error_set(-errno, "madvise(MADV_WIPEONFORK): %s",
+				 strerror(errno));
+	return 0;
+}
+
+static int make_poll_fd(struct tls_context *ctx)
+{
+	struct epoll_event in = { .events = EPOLLIN };
+
+	ctx->poll_fd = ring_fd(ctx->core.ring);
+	if (ctx->kind == TLS_CONTEXT_LOOP)
+		return 0;
+	ctx->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ctx->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (ctx->event_fd < 0 || ctx->poll_fd < 0 ||
+	    epoll_ctl(ctx->poll_fd, EPOLL_CTL_ADD, ctx->event_fd, &in) ||
+	    epoll_ctl(ctx->poll_fd, EPOLL_CTL_ADD, ring_fd(ctx->core.ring),
+		      &in))
+		return error_set(-errno, "no descriptor to poll a context by: "
+				 "%s (ulimit -n)", strerror(errno));
+	return 0;
+}
+
+static void init_core(struct tls_context *ctx, const struct tls_config *config)
+{
+	struct core *core = &ctx->core;
+	size_t memory = config->max_memory ? config->max_memory :
+					     DEFAULT_MEMORY;
+	unsigned slots;
+
+	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
+	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
+	slot_cache_init(&core->slots, slots);
+	pool_init(&core->tx_pool, memory / 2);
+	pool_init(&core->rx_pool, memory / 2);
+	list_init(&core->todo);
+	list_init(&core->held);
+	list_init(&ctx->conns);
+	list_init(&ctx->ready);
+	list_init(&ctx->ready_end);
+}
+
+static int start(struct tls_context *ctx, const struct tls_config *config)
+{
+	enum ring_kind kind = ctx->kind == TLS_CONTEXT_LOOP ? RING_OWNED :
+							      RING_SHARED;
+	struct core *core = &ctx->core;
+	const char *why;
+	int ret = make_fork_guard(ctx);
+
+	if (ret)
+		return ret;
+	ret = ring_new(&core->ring, kind, &why);
+	if (ret)
+		return error_set(ret, "%s", why);
+	ret = choice_make(&ctx->choice, config, core->ring);
+	if (ret)
+		return ret;
+	core->dispatch.cpu = ctx->choice.cpu;
+	if (ctx->choice.kernel_in_use)
+		core->dispatch.kernel = ctx->choice.kernel;
+	core->dispatch.stats = &core->stats;
+	rx_fill_pool(core);
+	ret = make_poll_fd(ctx);
+	if (ret || ctx->kind == TLS_CONTEXT_LOOP)
+		return ret;
+	return worker_start(ctx);
+}
+
+int ctx_new(struct tls_context **out, const struct tls_config *config)
+{
+	const struct tls_config defaults = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	int ret;
+
+	if (!config)
+		config = &defaults;
+	ret = check(config);
+	if (ret)
+		return ret;
+	ctx = calloc(1, sizeof(*ctx));
+	if (!ctx)
+		return error_set(-ENOMEM, "no memory for a context");
+	ctx->kind = config->kind;
+	ctx->poll_fd = ctx->event_fd = -1;
+	init_core(ctx, config);
+	ret = start(ctx, config);
+	if (ret) {
+		ctx_free(ctx);
+		return ret;
+	}
+	*out = ctx;
+	return 0;
+}
+
+void ctx_free(struct tls_context *ctx)
+{
+	struct core *core = &ctx->core;
+
+	worker_stop(ctx);
+	if (ctx->kind == TLS_CONTEXT_WORKER) {
+		if (ctx->poll_fd >= 0)
+			close(ctx->poll_fd);
+		if (ctx->event_fd >= 0)
+			close(ctx->event_fd);
+	}
+	ring_free(core->ring);
+	choice_destroy(&ctx->choice);
+	pool_destroy(&core->tx_pool);
+	pool_destroy(&core->rx_pool);
+	slot_cache_destroy(&core->slots);
+	if (ctx->not_forked)
+		munmap(ctx->not_forked, (size_t)sysconf(_SC_PAGESIZE));
+	free(ctx);
+}

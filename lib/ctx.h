@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The context: joins connections, ring and engines, and is where completions
+ * are acted upon, where calls wait, and where the worker works.
+ *
+ * Of the two kinds, TLS_CONTEXT_LOOP has one thread and no lock. In a
+ * TLS_CONTEXT_WORKER every call holds the lock, except while it waits in the
+ * ring; then another thread may reap what it waits for. So each reap that
+ * found something starts a new epoch, and as long as a waiter of an earlier
+ * one has not come back, wakes are sent through the ring.
+ */
+#ifndef ASYNCTLS_CTX_H
+#define ASYNCTLS_CTX_H
+
+#include <pthread.h>
+
+#include "choice.h"
+#include "conn.h"
+#include "core.h"
+
+struct tls_context {
+	struct core core;
+	struct choice choice;
+	enum tls_context_kind kind;
+	struct list conns;
+	struct list ready;     /* connections that had an event lately */
+	struct list ready_end; /* marks the end of a turn through them */
+	uint32_t *not_forked;  /* in a page that a fork() wipes */
+
+	/* TLS_CONTEXT_WORKER only */
+	pthread_mutex_t lock;
+	pthread_cond_t worker_wake;
+	pthread_t worker;
+	bool worker_runs;
+	bool worker_idle; /* waits for worker_wake without a time limit */
+	bool stopping;
+	uint64_t last_call; /* when the application last left the library */
+	unsigned waiters;   /* threads in ring_wait() without the lock */
+	unsigned callers;   /* ... of the application's */
+	unsigned stale;	    /* ... that a reap has overtaken */
+	uint64_t epoch;
+	int poll_fd;  /* epoll of the ring and event_fd; in a loop the ring */
+	int event_fd; /* signalled for connections made ready in passing */
+	bool signalled;
+};
+
+int ctx_new(struct tls_context **out, const struct tls_config *config);
+/* Every connection must be gone. */
+void ctx_free(struct tls_context *ctx);
+
+/*
+ * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
+ * child). ctx_leave() submits what is queued, in a worker context, and has the
+ * worker watch what is left behind.
+ */
+int ctx_enter(struct tls_context *ctx);
+void ctx_leave(struct tls_context *ctx);
+
+/* Act on what has completed; returns how much that was. Never waits. */
+unsigned ctx_step(struct tls_context *ctx);
+/* Start what is queued, and act on what completes at once. */
+void ctx_submit(struct tls_context *ctx);
+/* Push what every connection holds back. */
+void ctx_flush_held(struct tls_context *ctx);
+
+/*
+ * Wait for a completion until deadline (now_ns() time, UINT64_MAX for none),
+ * then act on it. Returns false when the deadline has passed.
+ */
+bool ctx_block(struct tls_context *ctx, uint64_t deadline);
+
+/*
+ * Only the waiting: ring_wait() for at most ns nanoseconds (-1: no limit),
+ * with the lock given up meanwhile.
+ */
+void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
+
+/* Add a connection, and take it off after its operations have ended. */
+void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
+void ctx_remove(struct tls_context *ctx, struct tls_conn *conn);
+
+/* Note that a connection may have events to report. */
+void ctx_mark(struct tls_context *ctx, struct tls_conn *conn);
+/* Store the events there are; those not stored keep their turn. */
+int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max);
+
+#endif

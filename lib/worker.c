@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "ctx.h"
+#include "error.h"
+
+static void sleep_until(struct tls_context *ctx, uint64_t when)
+{
+	struct timespec ts = {
+		.tv_sec = (time_t)(when / 1000000000u),
+		.tv_nsec = (long)(when % 1000000000u),
+	};
+
+	pthread_cond_timedwait(&ctx->worker_wake, &ctx->lock, &ts);
+}
+
+static bool work_left(const struct tls_context *ctx)
+{
+	return !list_empty(&ctx->core.held);
+}
+
+static void idle(struct tls_context *ctx)
+{
+	ctx->worker_idle = true;
+	pthread_cond_wait(&ctx->worker_wake, &ctx->lock);
+	ctx->worker_idle = false;
+}
+
+/*
+ * The application has been away for a while: push what it left, and wait for
+ * completions in its stead until all is sent or it comes back. A thread of its
+ * own that waits in the library does that waiting better.
+ */
+static void run(struct tls_context *ctx)
+{
+	uint64_t seen = ctx->last_call;
+
+	ctx->core.stats.deferred_run++;
+	while (work_left(ctx) && seen == ctx->last_call && !ctx->stopping) {
+		ctx_flush_held(ctx);
+		ctx_submit(ctx);
+		ctx_step(ctx);
+		if (ctx->callers) {
+			idle(ctx);
+			break;
+		}
+		if (work_left(ctx))
+			ctx_wait_ring(ctx, -1);
+		ctx_step(ctx);
+	}
+}
+
+static void *worker_main(void *arg)
+{
+	struct tls_context *ctx = arg;
+	bool watching = false;
+
+	pthread_mutex_lock(&ctx->lock);
+	while (!ctx->stopping) {
+		if (!work_left(ctx)) {
+			ctx->core.stats.deferred_cancelled += watching;
+			watching = false;
+			idle(ctx);
+		} else if (now_ns() < ctx->last_call + NS_PER_MS) {
+			watching = true;
+			sleep_until(ctx, ctx->last_call + NS_PER_MS);
+		} else {
+			watching = false;
+			run(ctx);
+		}
+	}
+	pthread_mutex_unlock(&ctx->lock);
+	return NULL;
+}
+
+void worker_watch(struct tls_context *ctx)
+{
+	if (!ctx->worker_idle || !work_left(ctx))
+		return;
+	ctx->worker_idle = false; /* once is enough */
+	ctx->core.stats.deferred_scheduled++;
+	pthread_cond_signal(&ctx->worker_wake);
+}
+
+static int create(struct tls_context *ctx)
+{
+	sigset_t all, before;
+	int err;
+
+	/* The application's signals are for its own threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	err = pthread_create(&ctx->worker, NULL, worker_main, ctx);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}
+
+int worker_start(struct tls_context *ctx)
+{
+	pthread_condattr_t attr;
+	int err;
+
+	pthread_mutex_init(&ctx->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&ctx->worker_wake, &attr);
+	pthread_condattr_destroy(&attr);
+	err = create(ctx);
+	if (err)
+		return error_set(-err, "no thread for the worker: %s",
+				 strerror(err));
+	ctx->worker_runs = true;
+	return 0;
+}
+
+void worker_stop(struct tls_context *ctx)
+{
+	if (!ctx->worker_runs)
+		return;
+	pthread_mutex_lock(&ctx->lock);
+	ctx->stopping = true;
+	pthread_cond_signal(&ctx->worker_wake);
+	if (ctx->waiters)
+		ring_wake(ctx->core.ring);
+	pthread_mutex_unlock(&ctx->lock);
+	pthread_join(ctx->worker, NULL);
+	pthread_cond_destroy(&ctx->worker_wake);
+	pthread_mutex_destroy(&ctx->lock);
+	ctx->worker_runs = false;
+}
