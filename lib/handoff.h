@@ -4,13 +4,21 @@
  * numbers, bytes under way. The only part that knows <openssl/ssl.h>.
  *
  * handoff_prepare() hooks the keylog callback of an SSL_CTX. When a handshake
- * derives its secrets, a BIO callback is put (in front of any there is) on the
- * connection's read and write BIOs; it follows the record boundaries in both
- * directions from the point where each direction's application key begins,
- * counts records, and keeps the bytes of the latest one. handoff_take() turns
- * that into a struct handoff, or says why it will not; the caller proves it by
- * opening the latest record of each direction with the keys it was given, and
- * only then calls handoff_commit().
+ * derives its application secrets, a BIO callback is put (in front of any there
+ * is) on the connection's read and write BIOs; it follows the record boundaries
+ * in both directions from the point where each direction's application key
+ * begins, counts records, and keeps the bytes of the latest one. A KeyUpdate
+ * that OpenSSL processes is logged as well and begins the count anew.
+ * handoff_take() turns that into a struct handoff, or says why it will not; the
+ * caller proves it, and only then calls handoff_commit().
+ *
+ * The proof, for each side with proof_len > 0: the record opens under (secret,
+ * seq - 1), and if what is in it is a handshake record, that is whole messages
+ * with no KeyUpdate among them. A KeyUpdate there would mean a libcrypto that
+ * does not log its new secrets, and secret and seq would be stale although the
+ * record opens; half a message would mean that the rest of it is still to come.
+ * A side with proof_len 0 has seq 0 and nothing to prove: its secret was logged
+ * after the last record that went by.
  */
 #ifndef ASYNCTLS_HANDOFF_H
 #define ASYNCTLS_HANDOFF_H
@@ -43,24 +51,29 @@ struct handoff {
 	/* decrypted by OpenSSL, not yet read by the application */
 	uint8_t plain[RECORD_PLAIN_MAX];
 	size_t plain_len;
-	/* taken from the socket, not yet a whole record */
+	/* taken from the socket, not yet a whole record (plain_len is 0 then) */
 	uint8_t sealed[RECORD_WIRE_MAX];
 	size_t sealed_len;
 };
 
-/* 0, or -errno with *why set to static text. May be called twice. */
+/*
+ * 0, or -errno with *why set to static text. May be called again, and must be
+ * after the application has set a keylog callback of its own. Not while
+ * handshakes of this SSL_CTX run in other threads.
+ */
 int handoff_prepare(struct ssl_ctx_st *ssl_ctx, const char **why);
 
 /*
  * Fill h from the SSL, which stays as it was. 0, or -errno as tls_handoff()
- * documents, with *why set to static text. h is large: allocate it.
+ * documents, with *why set to static text and h wiped. h is large: allocate it.
  */
 int handoff_take(struct handoff *h, struct ssl_st *ssl, const char **why);
 
 /*
  * The connection is ours: take the BIO callbacks off, wipe what was kept, and
  * mark the SSL as shut down so that SSL_free() sends nothing and keeps the
- * session resumable.
+ * session resumable. Only after handoff_take() said 0. A BIO that was made with
+ * BIO_CLOSE still closes the descriptor when it is freed.
  */
 void handoff_commit(struct ssl_st *ssl);
 
