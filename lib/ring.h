@@ -32,7 +32,10 @@ enum ring_kind {
 
 /* 0 or -errno; on failure *why says what to do about it (static text). */
 int ring_new(struct ring **ring, enum ring_kind kind, const char **why);
-/* Operations in flight are cancelled; their done() is not called. */
+/*
+ * Operations in flight are cancelled; their done() is not called. An engine
+ * request cannot be: what it writes to must stay, or be a mapping of its own.
+ */
 void ring_free(struct ring *ring);
 
 /* Polls readable while completions wait to be reaped. */
@@ -48,7 +51,10 @@ int ring_sendmsg(struct ring *ring, int fd, const struct msghdr *msg,
 		 struct ring_op *op);
 int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 	      struct ring_op *op);
-/* Receive into a pooled buffer, chosen when data has arrived. */
+/*
+ * Receive into a pooled buffer, chosen when data has arrived; -ENOBUFS if the
+ * pool is empty. A buffer may come with any result, end-of-file included.
+ */
 int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
 /*
  * An AF_ALG request: sendmsg on an operation socket, then a read of exactly
@@ -59,7 +65,7 @@ int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 			void *out, size_t len, struct ring_op *op);
 /* Ask for op to end early, with -ECANCELED unless it is quicker. */
 int ring_cancel(struct ring *ring, struct ring_op *op);
-/* Make another thread's ring_wait() return. */
+/* Make another thread's ring_wait() return. Submits. */
 int ring_wake(struct ring *ring);
 
 /* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
@@ -68,9 +74,16 @@ void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
 
 /* Is something queued that has not been submitted? */
 bool ring_unsubmitted(const struct ring *ring);
-/* Start what is queued. 0 or -errno; -EINTR and -EAGAIN are seen to. */
+/*
+ * Start what is queued. 0, or -EAGAIN if the kernel takes no more until
+ * something has been reaped (the rest stays queued), or another -errno. Never
+ * calls done().
+ */
 int ring_submit(struct ring *ring);
-/* Deliver what has completed; returns how many, wakes not counted. */
+/*
+ * Deliver what has completed so far; returns how many, wakes not counted.
+ * done() may queue and submit more: that is delivered by the next call.
+ */
 unsigned ring_reap(struct ring *ring);
 /*
  * Wait until something can be reaped: at most timeout_ns, -1 for no limit.
