@@ -25,7 +25,7 @@ struct op {
 	struct ring_op ring; /* first: done() casts back */
 	int result;
 	int buffer;
-	int count;	    /* of completions */
+	int count;          /* of completions */
 	struct ring *again; /* done() sends again on this ring */
 	int fd;
 };
