@@ -104,6 +104,7 @@ static void test_send_recv(void **state)
 	assert_true(ring_unsubmitted(ring));
 	assert_int_equal(ring_submit(ring), 0);
 	assert_false(ring_unsubmitted(ring));
+	assert_int_equal(ring_ready(ring), 0);
 	assert_int_equal(ring_reap(ring), 0);
 	assert_int_equal(ring_send(ring, sv[0], "hello", 5, &send.ring), 0);
 	finish(ring, &send);
@@ -264,6 +265,46 @@ static void test_cancel_late(void **state)
 	unpair(sv);
 }
 
+static void *recv_and_exit(void *arg)
+{
+	static char buf[4];
+	struct op *op = arg;
+
+	if (ring_recv(op->again, op->fd, buf, 4, &op->ring) ||
+	    ring_submit(op->again))
+		return arg;
+	op->again = NULL;
+	return NULL;
+}
+
+/* The data is not lost with the thread that waited for it. */
+static void test_thread_exits(void **state)
+{
+	struct ring *ring = *state;
+	struct op recv = new_op();
+	pthread_t thread;
+	void *failed;
+	char buf[4];
+	int sv[2];
+
+	if (kind == RING_OWNED)
+		return;
+	pair(sv);
+	recv.again = ring;
+	recv.fd = sv[0];
+	pthread_create(&thread, NULL, recv_and_exit, &recv);
+	pthread_join(thread, &failed);
+	assert_null(failed);
+	assert_int_equal(write(sv[1], "data", 4), 4);
+	finish(ring, &recv);
+	assert_int_equal(recv.result, -ECANCELED);
+	recv = new_op();
+	assert_int_equal(ring_recv(ring, sv[0], buf, 4, &recv.ring), 0);
+	finish(ring, &recv);
+	assert_int_equal(recv.result, 4);
+	unpair(sv);
+}
+
 static void *wake_later(void *arg)
 {
 	usleep(20000);
@@ -345,6 +386,7 @@ static void test_wait_ready(void **state)
 	assert_int_equal(ring_wait(ring, -1), 0);
 	assert_int_equal(ring_wait(ring, -1), 0);
 	assert_int_equal(send.count, 0);
+	assert_int_equal(ring_ready(ring), 1);
 	assert_int_equal(ring_reap(ring), 1);
 	unpair(sv);
 }
@@ -651,6 +693,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_pooled_eof, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_cancel_late, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_thread_exits, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_wake, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_wait_timeout, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_wait_submits, setup, teardown),
