@@ -320,6 +320,11 @@ static void fetch_deferred(struct ring *ring)
 	count_enter(ring);
 }
 
+unsigned ring_ready(const struct ring *ring)
+{
+	return io_uring_cq_ready(&ring->uring);
+}
+
 /* Take the entry at the head off the queue. */
 static bool next_cqe(struct ring *ring, struct io_uring_cqe *cqe)
 {
@@ -361,7 +366,7 @@ unsigned ring_reap(struct ring *ring)
 	unsigned left, count = 0;
 
 	fetch_deferred(ring);
-	left = io_uring_cq_ready(&ring->uring);
+	left = ring_ready(ring);
 	while (left-- && next_cqe(ring, &cqe))
 		count += deliver(&cqe);
 	return count;
@@ -384,10 +389,10 @@ static int wait_owned(struct ring *ring, struct __kernel_timespec *ts)
 	struct io_uring_cqe *cqe;
 	int n;
 
-	if (ring_unsubmitted(ring) || !io_uring_cq_ready(&ring->uring))
+	if (ring_unsubmitted(ring) || !ring_ready(ring))
 		count_enter(ring);
 	n = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, ts, NULL);
-	if (io_uring_cq_ready(&ring->uring))
+	if (ring_ready(ring))
 		return 0;
 	/* with something submitted, the kernel reports that, not why it woke */
 	return n < 0 ? n : -ETIME;

@@ -44,6 +44,10 @@ int ring_fd(const struct ring *ring);
 /*
  * All of these: 0, or -EAGAIN if the queue is full and the kernel takes
  * nothing more for now. What the arguments point to must stay until done().
+ *
+ * A send or receive that waits does so on behalf of the thread that submitted
+ * it. If that thread has exited, it ends with -ECANCELED as soon as it could go
+ * on: queue it again, nothing is lost.
  */
 int ring_send(struct ring *ring, int fd, const void *buf, size_t len,
 	      struct ring_op *op);
@@ -80,6 +84,8 @@ bool ring_unsubmitted(const struct ring *ring);
  * calls done().
  */
 int ring_submit(struct ring *ring);
+/* Completions there to be delivered, without asking the kernel for more. */
+unsigned ring_ready(const struct ring *ring);
 /*
  * Deliver what has completed so far; returns how many, wakes not counted.
  * done() may queue and submit more: that is delivered by the next call.
