@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
+#include "common.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+/* One fprintf() per line, so that the lines of several threads stay whole. */
+static void complain(const char *format, va_list args)
+{
+	char line[1024];
+
+	vsnprintf(line, sizeof(line), format, args);
+	fprintf(stderr, "%s: %s\n", program_invocation_short_name, line);
+}
+
+void warn_line(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	complain(format, args);
+	va_end(args);
+}
+
+void die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	complain(format, args);
+	va_end(args);
+	fflush(stdout);
+	/* Other threads may be at work: nothing is torn down under them. */
+	_exit(1);
+}
+
+void exit_usage(void)
+{
+	fprintf(stderr, "Try '%s --help'.\n", program_invocation_short_name);
+	exit(2);
+}
+
+void die_usage(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	complain(format, args);
+	va_end(args);
+	exit_usage();
+}
+
+/* strtoull() alone would take " 7", "+7" and even "-7". */
+static int digits(const char *text, uint64_t *value, char **end)
+{
+	if (!isdigit((unsigned char)text[0]))
+		return -1;
+	errno = 0;
+	*value = strtoull(text, end, 10);
+	return errno ? -1 : 0;
+}
+
+uint64_t parse_number(const char *flag, const char *text, uint64_t min,
+		      uint64_t max)
+{
+	uint64_t value;
+	char *end;
+
+	if (digits(text, &value, &end) || *end || value < min || value > max)
+		die_usage("--%s wants a number from %llu to %llu, not '%s'",
+			  flag, (unsigned long long)min,
+			  (unsigned long long)max, text);
+	return value;
+}
+
+uint64_t parse_size(const char *flag, const char *text)
+{
+	static const char units[] = "KMG";
+	unsigned shift = 0;
+	const char *unit;
+	uint64_t value;
+	char *end;
+
+	if (digits(text, &value, &end))
+		goto wrong;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			goto wrong;
+		shift = 10 * (unsigned)(unit - units + 1);
+	}
+	if (value > (uint64_t)INT64_MAX >> shift)
+		goto wrong;
+	return value << shift;
+wrong:
+	die_usage("--%s wants a size such as 500, 64K, 16M or 2G, not '%s'",
+		  flag, text);
+}
+
+static enum tls_engine parse_engine(const char *text)
+{
+	if (!strcmp(text, "auto"))
+		return TLS_ENGINE_AUTO;
+	if (!strcmp(text, "afalg"))
+		return TLS_ENGINE_AFALG;
+	if (!strcmp(text, "cpu"))
+		return TLS_ENGINE_CPU;
+	die_usage("--engine wants auto, afalg or cpu, not '%s'", text);
+}
+
+int parse_engine_flag(struct tls_config *config, int flag, const char *text)
+{
+	switch (flag) {
+	case 'e':
+		config->engine = parse_engine(text);
+		return 1;
+	case 'd':
+		config->driver = text;
+		return 1;
+	case 'D':
+		config->depth = (unsigned)parse_number("depth", text, 1, 4096);
+		return 1;
+	}
+	return 0;
+}
+
+void name_address(const struct sockaddr *addr, char *buf, size_t len)
+{
+	socklen_t addr_len = addr->sa_family == AF_INET6
+				     ? sizeof(struct sockaddr_in6)
+				     : sizeof(struct sockaddr_in);
+	char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
+
+	getnameinfo(addr, addr_len, host, sizeof(host), port, sizeof(port),
+		    NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(buf, len, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+int listen_on(const char *host, const char *port, char *name, size_t len)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *info;
+	struct sockaddr_storage addr;
+	socklen_t addr_len = sizeof(addr);
+	int fd, err, on = 1;
+
+	err = getaddrinfo(host, port, &hints, &info);
+	if (err)
+		die("cannot resolve %s: %s", host, gai_strerror(err));
+	fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+		    0);
+	if (fd < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    bind(fd, info->ai_addr, info->ai_addrlen) ||
+	    listen(fd, SOMAXCONN) ||
+	    getsockname(fd, (struct sockaddr *)&addr, &addr_len))
+		die("cannot listen on %s, port %s: %s", host, port,
+		    strerror(errno));
+	freeaddrinfo(info);
+	name_address((struct sockaddr *)&addr, name, len);
+	return fd;
+}
+
+const char *openssl_words(void)
+{
+	int system_error = errno;
+	unsigned long code = ERR_peek_last_error();
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	if (reason)
+		return reason;
+	return system_error ? strerror(system_error)
+			    : "the peer closed the connection";
+}
+
+int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}

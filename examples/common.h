@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What the examples share: complaints, strict flags, a listening socket. */
+#ifndef EXAMPLES_COMMON_H
+#define EXAMPLES_COMMON_H
+
+#include <stdint.h>
+
+#include <asynctls.h>
+
+/*
+ * Print "program: words" to stderr; die() exits 1, and die_usage() 2 by way of
+ * exit_usage(), which says where help is.
+ */
+void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void die(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
+_Noreturn void exit_usage(void);
+_Noreturn void die_usage(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
+
+/* A decimal number between min and max, or die_usage(). */
+uint64_t parse_number(const char *flag, const char *text, uint64_t min,
+		      uint64_t max);
+/* The same with an optional K, M or G (powers of 1024). */
+uint64_t parse_size(const char *flag, const char *text);
+
+/* The flags that choose an engine; the letters are getopt_long() values. */
+/* clang-format off */
+#define ENGINE_LONG_OPTIONS                         \
+	{ "engine", required_argument, NULL, 'e' }, \
+	{ "driver", required_argument, NULL, 'd' }, \
+	{ "depth", required_argument, NULL, 'D' }
+/* clang-format on */
+#define ENGINE_HELP                                                            \
+	"  --engine E      auto, afalg or cpu (default: auto)\n"               \
+	"  --driver D      a kernel driver by its name in /proc/crypto\n"      \
+	"  --depth N       records in an engine at once, per direction\n"
+
+/* Take one of them; returns 0 if flag is another. */
+int parse_engine_flag(struct tls_config *config, int flag, const char *text);
+
+/*
+ * A listening, non-blocking socket, or die(). Writes "HOST:PORT" with the real
+ * port to name, [HOST]:PORT for IPv6.
+ */
+int listen_on(const char *host, const char *port, char *name, size_t len);
+
+/* Write addr as "HOST:PORT" to buf. */
+struct sockaddr;
+void name_address(const struct sockaddr *addr, char *buf, size_t len);
+
+/* The words for OpenSSL's last error, or errno's where it has none. */
+const char *openssl_words(void);
+
+/* Of a clock that nobody sets. */
+int64_t now_ms(void);
+
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
+#include "server-setup.h"
+
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+static void help(void)
+{
+	puts("usage: echo-server --cert FILE --key FILE --port N [options]\n"
+	     "Send back whatever TLS 1.3 clients send, until SIGTERM.\n\n"
+	     "  --cert FILE     certificate chain, PEM\n"
+	     "  --key FILE      its private key, PEM\n"
+	     "  --port N        0 lets the kernel choose\n"
+	     "  --host H        address to listen on (default: 127.0.0.1)\n"
+	     "  --threads N     each has a context of its own (default: 1)\n"
+	     "  --stats         print a line of JSON at the end");
+	puts(ENGINE_HELP "  --help          print this");
+}
+
+static const struct option flags[] = {
+	{ "cert", required_argument, NULL, 'c' },
+	{ "key", required_argument, NULL, 'k' },
+	{ "port", required_argument, NULL, 'p' },
+	{ "host", required_argument, NULL, 'H' },
+	{ "threads", required_argument, NULL, 't' },
+	{ "stats", no_argument, NULL, 's' },
+	{ "help", no_argument, NULL, 'h' },
+	ENGINE_LONG_OPTIONS,
+	{ NULL, 0, NULL, 0 },
+};
+
+static void take_option(struct server_options *o, int flag)
+{
+	if (parse_engine_flag(&o->config, flag, optarg))
+		return;
+	switch (flag) {
+	case 'c':
+		o->cert = optarg;
+		break;
+	case 'k':
+		o->key = optarg;
+		break;
+	case 'p':
+		parse_number("port", optarg, 0, 65535);
+		o->port = optarg;
+		break;
+	case 'H':
+		o->host = optarg;
+		break;
+	case 't':
+		o->threads = (unsigned)parse_number("threads", optarg, 1, 1024);
+		break;
+	case 's':
+		o->stats = true;
+		break;
+	case 'h':
+		help();
+		exit(0);
+	default:
+		exit_usage(); /* getopt_long() has named it */
+	}
+}
+
+void server_options(struct server_options *o, int argc, char **argv)
+{
+	int flag;
+
+	*o = (struct server_options){
+		.host = "127.0.0.1",
+		.threads = 1,
+		.config = TLS_CONFIG_INIT,
+	};
+	o->config.kind = TLS_CONTEXT_LOOP;
+	while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
+		take_option(o, flag);
+	if (optind < argc)
+		die_usage("unexpected argument '%s'", argv[optind]);
+	if (!o->cert || !o->key)
+		die_usage("a server needs --cert FILE and --key FILE");
+	if (!o->port)
+		die_usage("--port N is missing (0 lets the kernel choose)");
+}
+
+SSL_CTX *server_ssl_ctx(const struct server_options *o)
+{
+	SSL_CTX *ssl_ctx = SSL_CTX_new(TLS_server_method());
+
+	if (!ssl_ctx || !SSL_CTX_set_min_proto_version(ssl_ctx, TLS1_3_VERSION))
+		die("OpenSSL: %s", openssl_words());
+	if (SSL_CTX_use_certificate_chain_file(ssl_ctx, o->cert) != 1)
+		die("cannot use the certificate %s: %s", o->cert,
+		    openssl_words());
+	if (SSL_CTX_use_PrivateKey_file(ssl_ctx, o->key, SSL_FILETYPE_PEM) != 1)
+		die("cannot use the key %s: %s", o->key, openssl_words());
+	if (tls_handoff_prepare(ssl_ctx))
+		die("cannot prepare for hand-over: %s", tls_last_error());
+	return ssl_ctx;
+}
+
+void allow_many_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static bool is_peak(size_t i)
+{
+#define IS(field) (i == offsetof(struct tls_stats, field) / sizeof(uint64_t))
+	return IS(tx_in_flight_peak) || IS(rx_in_flight_peak) ||
+	       IS(op_sockets_peak) || IS(memory_peak);
+#undef IS
+}
+
+void stats_add(struct tls_stats *sum, const struct tls_stats *stats)
+{
+	const uint64_t *part = (const uint64_t *)stats;
+	uint64_t *total = (uint64_t *)sum;
+	size_t i;
+
+	for (i = 0; i < sizeof(*sum) / sizeof(*total); i++) {
+		if (!is_peak(i))
+			total[i] += part[i];
+		else if (total[i] < part[i])
+			total[i] = part[i];
+	}
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* The part of echo-server that is not about serving: flags and preparations. */
+#ifndef EXAMPLES_SERVER_SETUP_H
+#define EXAMPLES_SERVER_SETUP_H
+
+#include <stdbool.h>
+
+#include <openssl/ssl.h>
+
+#include "common.h"
+
+struct server_options {
+	const char *cert, *key, *host, *port;
+	unsigned threads;
+	bool stats;
+	struct tls_config config;
+};
+
+/* All of these exit with a message when they fail. */
+void server_options(struct server_options *o, int argc, char **argv);
+SSL_CTX *server_ssl_ctx(const struct server_options *o);
+
+/* The usual soft limit of 1,024 descriptors would limit the clients, too. */
+void allow_many_descriptors(void);
+
+/* Every field is a 64-bit counter; of peaks the highest counts, not the sum. */
+void stats_add(struct tls_stats *sum, const struct tls_stats *stats);
+
+#endif
