@@ -216,6 +216,8 @@ static void push(struct tls_conn *conn)
 
 void conn_advance(struct tls_conn *conn)
 {
+	if (conn->closing)
+		return;
 	if (!conn->error)
 		rx_advance(&conn->rx);
 	if (conn->rx.error && !conn->error)

@@ -172,10 +172,8 @@ void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
  */
 static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 {
-	conn->rx.eof = true; /* no new receive */
+	conn->closing = true;
 	while (conn->rx.receiving || conn->tx.sending) {
-		if (conn->tx.error == 0)
-			conn->tx.error = -ECANCELED; /* no new send */
 		if (conn->rx.receiving)
 			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
 		if (conn->tx.sending)

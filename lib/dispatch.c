@@ -55,7 +55,6 @@ static void count(struct dispatch *d, const struct slot *slot)
 		d->stats->tx_bytes[by] += slot->content_len;
 	} else {
 		d->stats->rx_records[by]++;
-		d->stats->rx_bytes[by] += aead_op_out_len(op);
 	}
 }
 

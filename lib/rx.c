@@ -278,8 +278,12 @@ static bool examine(struct rx *rx, struct slot *slot)
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
-	if (slot->type == RECORD_DATA)
+	if (slot->type == RECORD_DATA) {
+		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
+
+		rx->core->stats.rx_bytes[by] += (size_t)n;
 		return n > 0; /* an empty one is legal, and no end of file */
+	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);
 	if (ret)
 		fail(rx, ret, alert);
