@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* AF_ALG as system calls: transform sockets, operation sockets, requests. */
+#ifndef ASYNCTLS_AFALG_SOCKET_H
+#define ASYNCTLS_AFALG_SOCKET_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "engine.h"
+
+enum {
+	AFALG_NAME_MAX = 63, /* of an algorithm or driver, in a sockaddr_alg */
+	AFALG_AAD_MAX = 20,
+};
+
+/*
+ * The message of one request. It has all it needs in itself but the input,
+ * since an abandoned operation may be gone before the kernel looks.
+ */
+struct afalg_request {
+	struct msghdr msg;
+	struct iovec iov[3];
+	_Alignas(struct cmsghdr)
+		uint8_t control[2 * CMSG_SPACE(sizeof(uint32_t)) +
+				CMSG_SPACE(sizeof(uint32_t) + 12)];
+	uint8_t aad[AFALG_AAD_MAX];
+	uint8_t tail;
+};
+
+/* A transform socket bound to driver, or -errno. */
+int afalg_open(const char *driver);
+/* Key and tag length of a transform socket. 0 or -errno. */
+int afalg_set_key(int fd, const uint8_t *key, size_t key_len);
+/* An operation socket of a transform socket with a key, or -errno. */
+int afalg_accept(int fd);
+
+/* Fill request for op; the AAD must be at most AFALG_AAD_MAX bytes. */
+void afalg_fill(struct afalg_request *request, const struct aead_op *op);
+
+#endif

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine_afalg.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "afalg_probe.h"
+#include "afalg_socket.h"
+#include "ring.h"
+
+/*
+ * An operation socket and its one request. The struct outlives the socket: it
+ * is used again for the next one. In flight, key NULL means abandoned.
+ */
+struct op_socket {
+	struct ring_op ring; /* first: a completion casts back */
+	struct afalg_engine *engine;
+	struct engine_key *key;
+	struct aead_op *op;
+	struct op_socket *next; /* idle of its key, or spare of the engine */
+	struct op_socket *next_made;
+	int fd;     /* -1: spare */
+	int expect; /* bytes to be read */
+	struct afalg_request request;
+};
+
+/*
+ * A key with idle sockets is in the engine's list of those, the latest in
+ * front, so that at the limit a socket can be taken from the back.
+ */
+struct engine_key {
+	int fd; /* transform socket */
+	struct op_socket *idle;
+	struct engine_key *prev, *next;
+};
+
+struct afalg_engine {
+	struct engine engine; /* first */
+	struct ring *ring;
+	unsigned max_sockets;
+	struct afalg_stats stats;
+	struct op_socket *spare;
+	struct op_socket *made; /* all there are */
+	struct engine_key keys; /* head of the ring of keys with idle sockets */
+	struct afalg_choice choices[CIPHER_COUNT];
+};
+
+static struct afalg_engine *afalg_of(const struct engine *engine)
+{
+	return (struct afalg_engine *)(uintptr_t)engine;
+}
+
+static void *count_alloc(struct afalg_engine *afalg, size_t size)
+{
+	afalg->stats.allocations++;
+	return calloc(1, size);
+}
+
+/* ---- Operation sockets ------------------------------------------------- */
+
+static void push_idle(struct afalg_engine *afalg, struct op_socket *sock)
+{
+	struct engine_key *key = sock->key, *head = &afalg->keys;
+
+	if (!key->idle) {
+		key->next = head->next;
+		key->prev = head;
+		head->next->prev = key;
+		head->next = key;
+	}
+	sock->next = key->idle;
+	key->idle = sock;
+}
+
+static struct op_socket *pop_idle(struct engine_key *key)
+{
+	struct op_socket *sock = key->idle;
+
+	if (!sock)
+		return NULL;
+	key->idle = sock->next;
+	if (!key->idle) {
+		key->prev->next = key->next;
+		key->next->prev = key->prev;
+	}
+	return sock;
+}
+
+static void close_socket(struct afalg_engine *afalg, struct op_socket *sock)
+{
+	close(sock->fd);
+	sock->fd = -1;
+	sock->key = NULL;
+	sock->op = NULL;
+	sock->next = afalg->spare;
+	afalg->spare = sock;
+	afalg->stats.sockets_now--;
+}
+
+static void completed(struct ring_op *ring_op, int result, int buffer);
+
+static struct op_socket *take_spare(struct afalg_engine *afalg)
+{
+	struct op_socket *sock = afalg->spare;
+
+	if (sock) {
+		afalg->spare = sock->next;
+		return sock;
+	}
+	sock = count_alloc(afalg, sizeof(*sock));
+	if (!sock)
+		return NULL;
+	sock->ring.done = completed;
+	sock->engine = afalg;
+	sock->next_made = afalg->made;
+	afalg->made = sock;
+	return sock;
+}
+
+static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
+		       struct op_socket **out)
+{
+	struct op_socket *sock = take_spare(afalg);
+
+	if (!sock)
+		return -ENOMEM;
+	sock->fd = afalg_accept(key->fd);
+	if (sock->fd < 0) {
+		int err = sock->fd;
+
+		sock->fd = -1;
+		sock->next = afalg->spare;
+		afalg->spare = sock;
+		return err;
+	}
+	sock->key = key;
+	if (++afalg->stats.sockets_now > afalg->stats.sockets_peak)
+		afalg->stats.sockets_peak = afalg->stats.sockets_now;
+	*out = sock;
+	return 0;
+}
+
+/* An idle socket of this key, or a new one; at the limit in place of another.
+ */
+static int get_socket(struct afalg_engine *afalg, struct engine_key *key,
+		      struct op_socket **out)
+{
+	*out = pop_idle(key);
+	if (*out)
+		return 0;
+	if (afalg->stats.sockets_now >= afalg->max_sockets) {
+		if (afalg->keys.prev == &afalg->keys)
+			return -EBUSY;
+		close_socket(afalg, pop_idle(afalg->keys.prev));
+	}
+	return open_socket(afalg, key, out);
+}
+
+/* ---- Operations -------------------------------------------------------- */
+
+/*
+ * 0, or the operation's error. Fewer bytes than expected would be a shorter
+ * message, correctly sealed: never let it pass.
+ */
+static int check_result(const struct op_socket *sock, int result)
+{
+	if (result == sock->expect)
+		return 0;
+	if (result == -EBADMSG && sock->op->seal)
+		return -EIO;
+	return result >= 0 ? -EIO : result;
+}
+
+/* A wrong tag is the peer's fault; after any other error nobody knows. */
+static void completed(struct ring_op *ring_op, int result, int buffer)
+{
+	struct op_socket *sock = (struct op_socket *)ring_op;
+	struct aead_op *op = sock->op;
+
+	(void)buffer;
+	if (!op) {
+		close_socket(sock->engine, sock);
+		return;
+	}
+	result = check_result(sock, result);
+	sock->op = NULL;
+	if (result == 0 || result == -EBADMSG)
+		push_idle(sock->engine, sock);
+	else
+		close_socket(sock->engine, sock);
+	op->engine_data = NULL;
+	op->result = result;
+	op->done(op);
+}
+
+static int afalg_submit(struct engine *engine, struct aead_op *op)
+{
+	struct afalg_engine *afalg = afalg_of(engine);
+	struct op_socket *sock;
+	int err;
+
+	if (op->aad_len == 0 || op->aad_len > AFALG_AAD_MAX ||
+	    (!op->seal && op->in_len < 16))
+		return -EINVAL;
+	err = get_socket(afalg, op->key, &sock);
+	if (err)
+		return err;
+	afalg_fill(&sock->request, op);
+	sock->expect = op->aad_len + aead_op_out_len(op);
+	err = ring_engine_request(afalg->ring, sock->fd, &sock->request.msg,
+				  op->out - op->aad_len, sock->expect,
+				  &sock->ring);
+	if (err) {
+		push_idle(afalg, sock);
+		return err;
+	}
+	sock->op = op;
+	op->engine_data = sock;
+	return ENGINE_PENDING;
+}
+
+static bool afalg_abandon(struct engine *engine, struct aead_op *op)
+{
+	struct op_socket *sock = op->engine_data;
+
+	(void)engine;
+	if (!sock)
+		return true;
+	sock->op = NULL;
+	sock->key = NULL;
+	op->engine_data = NULL;
+	return false;
+}
+
+/* ---- Keys -------------------------------------------------------------- */
+
+static int afalg_key_new(struct engine *engine, const struct cipher *cipher,
+			 const uint8_t *bytes, struct engine_key **out)
+{
+	struct afalg_engine *afalg = afalg_of(engine);
+	const struct afalg_choice *choice = &afalg->choices[cipher->id];
+	struct engine_key *key;
+	int err;
+
+	if (choice->refusal[0])
+		return -EOPNOTSUPP;
+	key = count_alloc(afalg, sizeof(*key));
+	if (!key)
+		return -ENOMEM;
+	key->fd = afalg_open(choice->driver);
+	err = key->fd;
+	if (err >= 0)
+		err = afalg_set_key(key->fd, bytes, cipher->key_len);
+	if (err == 0) {
+		*out = key;
+		return 0;
+	}
+	if (key->fd >= 0)
+		close(key->fd);
+	free(key);
+	return err;
+}
+
+/*
+ * Abandoned requests keep their own operation sockets, and the kernel the
+ * transform under them.
+ */
+static void afalg_key_free(struct engine *engine, struct engine_key *key)
+{
+	struct op_socket *sock;
+
+	while ((sock = pop_idle(key)))
+		close_socket(afalg_of(engine), sock);
+	close(key->fd);
+	free(key);
+}
+
+/* ---- The engine -------------------------------------------------------- */
+
+static const char *afalg_refusal(const struct engine *engine,
+				 const struct cipher *cipher)
+{
+	const char *refusal = afalg_of(engine)->choices[cipher->id].refusal;
+
+	return refusal[0] ? refusal : NULL;
+}
+
+static const char *afalg_driver(const struct engine *engine,
+				const struct cipher *cipher)
+{
+	return afalg_of(engine)->choices[cipher->id].driver;
+}
+
+static void afalg_free(struct engine *engine)
+{
+	struct afalg_engine *afalg = afalg_of(engine);
+	struct op_socket *sock;
+
+	while ((sock = afalg->made)) {
+		afalg->made = sock->next_made;
+		if (sock->fd >= 0)
+			close(sock->fd);
+		free(sock);
+	}
+	free(afalg);
+}
+
+static const struct engine_ops afalg_ops = {
+	.name = "afalg",
+	.refusal = afalg_refusal,
+	.driver = afalg_driver,
+	.key_new = afalg_key_new,
+	.key_free = afalg_key_free,
+	.submit = afalg_submit,
+	.abandon = afalg_abandon,
+	.free = afalg_free,
+};
+
+/* What a driver never completed: the ring it was on is gone. */
+static void close_abandoned(struct afalg_engine *afalg)
+{
+	struct op_socket *sock;
+
+	for (sock = afalg->made; sock; sock = sock->next_made)
+		if (sock->fd >= 0 && !sock->key)
+			close_socket(afalg, sock);
+}
+
+/*
+ * The probe runs on an owned ring of its own: there, a completion made later
+ * than inside submit is never seen before the next system call, however quick
+ * the driver. A shared ring would show quick and synchronous ones alike.
+ */
+static int probe_all(struct afalg_engine *afalg,
+		     const struct afalg_options *options)
+{
+	const char *why;
+	unsigned id;
+	int err;
+
+	for (id = 0; id < CIPHER_COUNT; id++)
+		afalg_probe_find(afalg->choices, id, options);
+	err = ring_new(&afalg->ring, RING_OWNED, &why);
+	if (err)
+		return err;
+	afalg->max_sockets = CIPHER_COUNT * AFALG_PROBE_SOCKETS;
+	for (id = 0; id < CIPHER_COUNT; id++)
+		afalg_probe_check(&afalg->choices[id], &afalg->engine,
+				  afalg->ring, id, options);
+	ring_free(afalg->ring);
+	close_abandoned(afalg);
+	return 0;
+}
+
+int engine_afalg_new(struct engine **engine, struct ring *ring,
+		     const struct afalg_options *options)
+{
+	struct afalg_engine *afalg = calloc(1, sizeof(*afalg));
+	int err;
+
+	if (!afalg)
+		return -ENOMEM;
+	afalg->engine.ops = &afalg_ops;
+	afalg->keys.prev = afalg->keys.next = &afalg->keys;
+	err = probe_all(afalg, options);
+	if (err) {
+		afalg_free(&afalg->engine);
+		return err;
+	}
+	afalg->ring = ring;
+	afalg->max_sockets = options->max_sockets;
+	afalg->stats.sockets_peak = 0;
+	*engine = &afalg->engine;
+	return 0;
+}
+
+void engine_afalg_trim(struct engine *engine)
+{
+	struct afalg_engine *afalg = afalg_of(engine);
+
+	while (afalg->keys.next != &afalg->keys)
+		close_socket(afalg, pop_idle(afalg->keys.next));
+}
+
+void engine_afalg_stats(const struct engine *engine, struct afalg_stats *stats)
+{
+	*stats = afalg_of(engine)->stats;
+}
