@@ -52,7 +52,8 @@ extern "C" {
 #endif
 
 /* libtls uses some of the same names, so the ELF symbols carry a prefix. */
-#define ASYNCTLS_API(name) __asm__("asynctls_" #name)
+#define ASYNCTLS_API(name) \
+	__asm__("asynctls_" #name) __attribute__((visibility("default")))
 
 #define ASYNCTLS_VERSION_MAJOR 0
 #define ASYNCTLS_VERSION_MINOR 1

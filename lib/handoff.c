@@ -764,6 +764,7 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	/* What our questions leave in the error queue, SSL_get_error() reads.
 	 */
 	ERR_set_mark();
+	h->is_server = SSL_is_server(ssl);
 	error = take(h, ssl, why);
 	ERR_pop_to_mark();
 	if (error)
