@@ -295,20 +295,27 @@ static void state_free(struct state *state)
 /* The state for the handshake with this client random, made if need be. */
 static struct state *state_for(SSL *ssl, const uint8_t random[RANDOM_LEN])
 {
-	struct state *state = SSL_get_ex_data(ssl, ssl_index);
+	struct state *old = SSL_get_ex_data(ssl, ssl_index), *state;
 
-	if (state && state != &no_memory &&
-	    !memcmp(state->random, random, RANDOM_LEN))
-		return state;
+	if (old && old != &no_memory &&
+	    !memcmp(old->random, random, RANDOM_LEN))
+		return old;
 
-	state_free(state);
+	state_free(old);
 	state = calloc(1, sizeof(*state));
 	if (!SSL_set_ex_data(ssl, ssl_index, state ? state : &no_memory)) {
 		free(state);
 		return NULL;
 	}
-	if (state)
-		memcpy(state->random, random, RANDOM_LEN);
+	if (!state)
+		return NULL;
+	memcpy(state->random, random, RANDOM_LEN);
+	/* This handshake's other line may have come while there was none. */
+	if (old == &no_memory) {
+		state->tx.known = state->rx.known = true;
+		side_lose(&state->tx, -ENOMEM, "out of memory");
+		side_lose(&state->rx, -ENOMEM, "out of memory");
+	}
 	return state;
 }
 

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tests of the hand-over assert: that secrets and sequence numbers are
+ * right, by sealing and opening real records with libcrypto's AEADs.
+ */
+#ifndef ASYNCTLS_TESTS_HANDOFF_CHECK_H
+#define ASYNCTLS_TESTS_HANDOFF_CHECK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <openssl/ssl.h>
+
+#include "handoff.h"
+#include "tls_pair.h"
+
+/* For tls_pair_options.prepare_ctx. */
+void prepare_for_handoff(SSL_CTX *ctx);
+
+/* handoff_take() must succeed and be proved. Free with drop(). */
+struct handoff *take(SSL *ssl);
+void drop(struct handoff *h);
+
+/*
+ * Open a whole record: the content's length and type, or -1 if it does not
+ * authenticate.
+ */
+ssize_t open_with_evp(const struct cipher *cipher, const uint8_t *secret,
+		      uint64_t seq, const uint8_t *wire, size_t len,
+		      uint8_t *content, uint8_t *type);
+/* Returns the length of the whole record. */
+size_t seal_with_evp(const struct cipher *cipher, const uint8_t *secret,
+		     uint64_t seq, uint8_t type, const void *content,
+		     size_t len, uint8_t *wire);
+
+/*
+ * Play the part of the library: read and write records from where h says, with
+ * OpenSSL at the other end. Sockets must be blocking.
+ */
+void assert_goes_on(struct handoff *h, SSL *peer);
+
+/* Seal or open one record in h's name, as above. */
+void send_record(struct handoff *h, uint8_t type, const void *content,
+		 size_t len);
+/* The next record of application data; others before it are passed over. */
+size_t receive_data(struct handoff *h, uint8_t *content);
+
+/* handoff_take() must fail so, with these words in its reason. */
+void assert_refused(SSL *ssl, int error, const char *words);
+
+/* Data goes to and fro between OpenSSL at both ends. Blocking sockets. */
+void assert_still_usable(SSL *a, SSL *b);
+void say(SSL *from, const char *what);
+void hear(SSL *to, const char *what);
+
+#endif
