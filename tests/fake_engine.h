@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An engine that completes what it is told to, when and how it is told to. Its
+ * bytes are the CPU engine's.
+ */
+#ifndef TESTS_FAKE_ENGINE_H
+#define TESTS_FAKE_ENGINE_H
+
+#include "engine.h"
+
+enum fake_outcome {
+	FAKE_OK,
+	FAKE_FAILS,	/* -EIO, and rubbish in the output */
+	FAKE_FORGED,	/* -EBADMSG, whether true or not */
+};
+
+struct fake_engine;
+
+struct fake_engine *fake_new(void);
+void fake_free(struct fake_engine *fake);
+struct engine *fake_as_engine(struct fake_engine *fake);
+
+/* Refuse the n-th submission from now on (0 the next) with -EBUSY. */
+void fake_refuse(struct fake_engine *fake, unsigned n);
+
+/* Operations in flight; 0 is the one submitted first. */
+unsigned fake_pending(const struct fake_engine *fake);
+void fake_complete(struct fake_engine *fake, unsigned i,
+		   enum fake_outcome outcome);
+void fake_complete_all(struct fake_engine *fake);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "wire.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/evp.h>
+
+#include "ctx.h"
+#include "fake_engine.h"
+#include "keys.h"
+
+static const uint8_t our_secret[CIPHER_SECRET_MAX] = "our application traffic "
+						     "secret of this test";
+static const uint8_t peer_secret[CIPHER_SECRET_MAX] = "the other end's "
+						      "application secret";
+
+/* ---- Sockets and patterns ---------------------------------------------- */
+
+static void tcp_pair(int fd[2])
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	socklen_t len = sizeof(addr);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	int one = 1;
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(listener, (void *)&addr, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (void *)&addr, &len), 0);
+	fd[0] = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(fd[0], (void *)&addr, len), 0);
+	fd[1] = accept(listener, NULL, NULL);
+	assert_true(fd[1] >= 0);
+	close(listener);
+	setsockopt(fd[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd[1], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+void socket_pair(int fd[2], bool tcp)
+{
+	if (tcp)
+		tcp_pair(fd);
+	else
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+}
+
+void set_blocking(int fd, bool blocking)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	flags = blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
+	assert_int_equal(fcntl(fd, F_SETFL, flags), 0);
+}
+
+int count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 3; /* ".", ".." and the directory itself */
+}
+
+uint8_t pattern_byte(size_t i)
+{
+	return (uint8_t)(i * 2654435761u >> 13);
+}
+
+void pattern_fill(uint8_t *buf, size_t from, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		buf[i] = pattern_byte(from + i);
+}
+
+void pattern_check(const uint8_t *buf, size_t from, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (buf[i] != pattern_byte(from + i))
+			fail_msg("byte %zu is wrong", from + i);
+}
+
+/* ---- The connection ---------------------------------------------------- */
+
+static void put_engines(struct wire *w, const struct wire_options *o)
+{
+	struct dispatch *d = &w->ctx->core.dispatch;
+
+	if (o->fake)
+		d->kernel = fake_as_engine(o->fake);
+	if (o->no_cpu)
+		d->cpu = NULL;
+}
+
+void wire_new(struct wire *w, const struct wire_options *o)
+{
+	uint16_t suite = o->suite ? o->suite : TLS_AES_128_GCM;
+	const struct cipher *cipher = cipher_by_suite(suite);
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_secrets secrets = {
+		.cipher_suite = suite,
+		.secret_len = cipher->secret_len,
+		.tx_secret = our_secret,
+		.rx_secret = peer_secret,
+		.is_server = !o->we_are_client,
+	};
+	int fd[2];
+
+	memset(w, 0, sizeof(*w));
+	config.kind = o->kind;
+	config.engine = TLS_ENGINE_CPU;
+	config.depth = o->depth;
+	config.max_memory = o->max_memory;
+	if (tls_context_new(&w->ctx, &config))
+		fail_msg("%s", tls_last_error());
+	put_engines(w, o);
+	socket_pair(fd, o->tcp);
+	w->conn_fd = fd[0];
+	w->fd = fd[1];
+	set_blocking(w->conn_fd, o->blocking);
+	assert_int_equal(keygen_new(&w->seal, cipher, peer_secret), 0);
+	assert_int_equal(keygen_new(&w->open, cipher, our_secret), 0);
+	if (tls_handoff_secrets(&w->conn, w->ctx, w->conn_fd, &secrets))
+		fail_msg("%s", tls_last_error());
+}
+
+void wire_free(struct wire *w)
+{
+	if (w->conn)
+		tls_close(w->conn, 0);
+	tls_context_free(w->ctx);
+	keygen_put(w->seal);
+	keygen_put(w->open);
+	close(w->conn_fd);
+	if (w->fd >= 0)
+		close(w->fd);
+}
+
+/* ---- Records ----------------------------------------------------------- */
+
+static const EVP_CIPHER *evp_of(const struct cipher *cipher)
+{
+	switch (cipher->id) {
+	case CIPHER_AES_128_GCM:
+		return EVP_aes_128_gcm();
+	case CIPHER_AES_256_GCM:
+		return EVP_aes_256_gcm();
+	default:
+		return EVP_chacha20_poly1305();
+	}
+}
+
+size_t wire_seal(struct wire *w, uint8_t type, const void *content, size_t len,
+		 size_t pad, uint8_t *out)
+{
+	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
+	uint8_t inner[RECORD_BODY_MAX + 64];
+	uint8_t nonce[RECORD_NONCE];
+	size_t inner_len = len + 1 + pad;
+	uint8_t *body = out + RECORD_HEADER;
+	int n;
+
+	assert_true(inner_len <= sizeof(inner));
+	memset(inner, 0, inner_len);
+	memcpy(inner, content, len);
+	inner[len] = type;
+	record_put_header(out, inner_len + RECORD_TAG);
+	record_nonce(nonce, w->seal->iv, w->seal_seq++);
+	EVP_EncryptInit_ex(evp, evp_of(w->seal->cipher), NULL, w->seal->key,
+			   nonce);
+	EVP_EncryptUpdate(evp, NULL, &n, out, RECORD_HEADER);
+	EVP_EncryptUpdate(evp, body, &n, inner, (int)inner_len);
+	EVP_EncryptFinal_ex(evp, body + n, &n);
+	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, RECORD_TAG,
+			    body + inner_len);
+	EVP_CIPHER_CTX_free(evp);
+	return RECORD_HEADER + inner_len + RECORD_TAG;
+}
+
+void wire_send_raw(struct wire *w, const void *bytes, size_t len)
+{
+	assert_int_equal(send(w->fd, bytes, len, MSG_NOSIGNAL), len);
+}
+
+void wire_send(struct wire *w, uint8_t type, const void *content, size_t len)
+{
+	uint8_t record[RECORD_WIRE_MAX];
+
+	wire_send_raw(w, record, wire_seal(w, type, content, len, 0, record));
+}
+
+ssize_t wire_receive(struct wire *w, uint8_t *type,
+		     uint8_t content[RECORD_PLAIN_MAX + 256])
+{
+	EVP_CIPHER_CTX *evp;
+	uint8_t record[RECORD_WIRE_MAX], nonce[RECORD_NONCE];
+	uint8_t *body = record + RECORD_HEADER;
+	size_t body_len;
+	int n, ok;
+
+	if (recv(w->fd, record, RECORD_HEADER, MSG_WAITALL) != RECORD_HEADER)
+		return -1;
+	body_len = (size_t)record[3] << 8 | record[4];
+	assert_in_range(body_len, RECORD_TAG + 1, RECORD_BODY_MAX);
+	assert_int_equal(recv(w->fd, body, body_len, MSG_WAITALL), body_len);
+	body_len -= RECORD_TAG;
+	record_nonce(nonce, w->open->iv, w->open_seq++);
+	evp = EVP_CIPHER_CTX_new();
+	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
+			   nonce);
+	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG,
+			    body + body_len);
+	EVP_DecryptUpdate(evp, NULL, &n, record, RECORD_HEADER);
+	EVP_DecryptUpdate(evp, content, &n, body, (int)body_len);
+	ok = EVP_DecryptFinal_ex(evp, content + n, &n);
+	EVP_CIPHER_CTX_free(evp);
+	if (!ok)
+		fail_msg("record %d does not authenticate",
+			 (int)w->open_seq - 1);
+	return record_inner(content, body_len, type);
+}
+
+void wire_expect_alert(struct wire *w, int description)
+{
+	uint8_t content[RECORD_PLAIN_MAX + 256], type;
+
+	assert_int_equal(wire_receive(w, &type, content), 2);
+	assert_int_equal(type, RECORD_ALERT);
+	assert_int_equal(content[1], description);
+}
+
+bool wire_silent(struct wire *w)
+{
+	struct pollfd p = { .fd = w->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 0;
+}

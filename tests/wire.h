@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A connection of ours whose other end is in the test's hands: it seals and
+ * opens single records with OpenSSL's EVP, well or badly as wished.
+ */
+#ifndef TESTS_WIRE_H
+#define TESTS_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "asynctls.h"
+#include "record.h"
+
+struct keygen;
+struct fake_engine;
+
+struct wire_options {
+	enum tls_context_kind kind;
+	uint16_t suite;	     /* 0: TLS_AES_128_GCM */
+	bool blocking;	     /* our end; the test's end always blocks */
+	bool we_are_client;
+	unsigned depth;
+	size_t max_memory;
+	struct fake_engine *fake; /* in the kernel engine's place */
+	bool no_cpu;		  /* then nothing stands in for it */
+	bool tcp;		  /* over loopback instead of a socket pair */
+};
+
+struct wire {
+	struct tls_context *ctx;
+	struct tls_conn *conn; /* under test */
+	int conn_fd;
+	int fd; /* the other end */
+	struct keygen *seal, *open;
+	uint64_t seal_seq, open_seq;
+};
+
+void wire_new(struct wire *w, const struct wire_options *options);
+/* conn may be NULL by then. */
+void wire_free(struct wire *w);
+
+/*
+ * Seal a record of this content with pad bytes of padding into out; returns
+ * its length on the wire.
+ */
+size_t wire_seal(struct wire *w, uint8_t type, const void *content, size_t len,
+		 size_t pad, uint8_t *out);
+/* Seal and send. */
+void wire_send(struct wire *w, uint8_t type, const void *content, size_t len);
+/* Send bytes as they are. */
+void wire_send_raw(struct wire *w, const void *bytes, size_t len);
+
+/*
+ * Receive one record and open it; returns the content's length, or -1 at the
+ * end of the stream. Fails the test if it does not authenticate.
+ */
+ssize_t wire_receive(struct wire *w, uint8_t *type,
+		     uint8_t content[RECORD_PLAIN_MAX + 256]);
+/* The next record must be this alert. */
+void wire_expect_alert(struct wire *w, int description);
+/* Is there nothing to receive at the moment? */
+bool wire_silent(struct wire *w);
+
+/* Bytes i of a pattern that repeats at no record size. */
+uint8_t pattern_byte(size_t i);
+void pattern_fill(uint8_t *buf, size_t from, size_t len);
+/* Fails the test where buf is not the pattern from there on. */
+void pattern_check(const uint8_t *buf, size_t from, size_t len);
+
+/* Connected sockets; tcp over 127.0.0.1, else a socket pair. */
+void socket_pair(int fd[2], bool tcp);
+void set_blocking(int fd, bool blocking);
+/* Descriptors open in this process. */
+int count_descriptors(void);
+
+#endif
