@@ -29,8 +29,8 @@ void afalg_probe_find(struct afalg_choice choices[CIPHER_COUNT],
 
 /*
  * Check it through the engine, which submits to ring and needs room for
- * AFALG_PROBE_SOCKETS. Waits a few seconds at most; requests that have not
- * completed by then are abandoned.
+ * AFALG_PROBE_SOCKETS. Reaps ring. Waits a few seconds at most; requests that
+ * have not completed by then are abandoned.
  */
 void afalg_probe_check(struct afalg_choice *choice, struct engine *engine,
 		       struct ring *ring, enum cipher_id id,

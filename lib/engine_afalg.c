@@ -317,60 +317,33 @@ static const struct engine_ops afalg_ops = {
 	.free = afalg_free,
 };
 
-/* What a driver never completed: the ring it was on is gone. */
-static void close_abandoned(struct afalg_engine *afalg)
+static void probe_all(struct afalg_engine *afalg,
+		      const struct afalg_options *options)
 {
-	struct op_socket *sock;
-
-	for (sock = afalg->made; sock; sock = sock->next_made)
-		if (sock->fd >= 0 && !sock->key)
-			close_socket(afalg, sock);
-}
-
-/*
- * The probe runs on an owned ring of its own: there, a completion made later
- * than inside submit is never seen before the next system call, however quick
- * the driver. A shared ring would show quick and synchronous ones alike.
- */
-static int probe_all(struct afalg_engine *afalg,
-		     const struct afalg_options *options)
-{
-	const char *why;
 	unsigned id;
-	int err;
 
 	for (id = 0; id < CIPHER_COUNT; id++)
 		afalg_probe_find(afalg->choices, id, options);
-	err = ring_new(&afalg->ring, RING_OWNED, &why);
-	if (err)
-		return err;
-	afalg->max_sockets = CIPHER_COUNT * AFALG_PROBE_SOCKETS;
 	for (id = 0; id < CIPHER_COUNT; id++)
 		afalg_probe_check(&afalg->choices[id], &afalg->engine,
 				  afalg->ring, id, options);
-	ring_free(afalg->ring);
-	close_abandoned(afalg);
-	return 0;
 }
 
 int engine_afalg_new(struct engine **engine, struct ring *ring,
 		     const struct afalg_options *options)
 {
 	struct afalg_engine *afalg = calloc(1, sizeof(*afalg));
-	int err;
 
 	if (!afalg)
 		return -ENOMEM;
 	afalg->engine.ops = &afalg_ops;
-	afalg->keys.prev = afalg->keys.next = &afalg->keys;
-	err = probe_all(afalg, options);
-	if (err) {
-		afalg_free(&afalg->engine);
-		return err;
-	}
 	afalg->ring = ring;
+	afalg->keys.prev = afalg->keys.next = &afalg->keys;
+	/* room for what earlier checks may have had to abandon */
+	afalg->max_sockets = CIPHER_COUNT * AFALG_PROBE_SOCKETS;
+	probe_all(afalg, options);
 	afalg->max_sockets = options->max_sockets;
-	afalg->stats.sockets_peak = 0;
+	afalg->stats.sockets_peak = afalg->stats.sockets_now;
 	*engine = &afalg->engine;
 	return 0;
 }

@@ -35,7 +35,9 @@ struct afalg_stats {
  * answer checked on the asynchronous path, asynchrony measured. What does not
  * pass has its reason in refusal().
  *
- * 0 even if no cipher passed; -ENOMEM. The ring must outlive the engine.
+ * 0 even if no cipher passed; -ENOMEM. Nothing else may be in flight on the
+ * ring, which is reaped. At the end free all keys, then the ring, then the
+ * engine: as long as there is a ring, abandoned operations may complete.
  */
 int engine_afalg_new(struct engine **engine, struct ring *ring,
 		     const struct afalg_options *options);

@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel engine on a kernel that has AF_ALG: what it seals and opens, in
+ * what numbers, what it refuses and why, and what it leaves behind.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/evp.h>
+
+#include "afalg_probe.h"
+#include "engine_afalg.h"
+#include "known_answer.h"
+#include "ring.h"
+
+enum {
+	FLIGHT = 64,
+	PLAIN_MAX = 1 << 14,
+	BEFORE = 64,
+	SPACE = 20480,
+	SOCKETS = 256,
+};
+
+static const int64_t second = 1000000000;
+static const uint8_t header[5] = { 23, 3, 3, 1, 2 };
+
+static char generic[128];  /* the driver that gcm(aes) is on this kernel */
+static char parallel[160]; /* pcrypt() of it */
+static enum ring_kind kind;
+
+struct setup {
+	struct ring *ring;
+	struct engine *engine;
+};
+
+struct request {
+	struct aead_op op; /* first: done() casts back */
+	unsigned done;
+	uint8_t in[SPACE];
+	uint8_t out[SPACE];
+};
+
+/* In flight when a test ends badly, these must not be on a stack. */
+static struct request requests[FLIGHT];
+
+static struct setup start(const char *driver, bool any, unsigned max)
+{
+	struct afalg_options options = { driver, any, max };
+	struct setup s;
+	const char *why;
+
+	assert_int_equal(ring_new(&s.ring, kind, &why), 0);
+	assert_int_equal(engine_afalg_new(&s.engine, s.ring, &options), 0);
+	return s;
+}
+
+static void stop(struct setup *s)
+{
+	ring_free(s->ring);
+	s->engine->ops->free(s->engine);
+}
+
+static const char *refusal(struct setup *s, enum cipher_id id)
+{
+	return s->engine->ops->refusal(s->engine, &ciphers[id]);
+}
+
+static void assert_has(struct setup *s, enum cipher_id id)
+{
+	if (refusal(s, id))
+		fail_msg("%s: %s", ciphers[id].name, refusal(s, id));
+}
+
+static void assert_refused(struct setup *s, enum cipher_id id,
+			   const char *words)
+{
+	const char *why = refusal(s, id);
+
+	assert_non_null(why);
+	if (!strstr(why, words))
+		fail_msg("\"%s\" does not say \"%s\"", why, words);
+}
+
+static struct afalg_stats stats(struct setup *s)
+{
+	struct afalg_stats now;
+
+	engine_afalg_stats(s->engine, &now);
+	return now;
+}
+
+static struct engine_key *new_key(struct setup *s, enum cipher_id id,
+				  const uint8_t *bytes)
+{
+	struct engine_key *key = NULL;
+
+	assert_int_equal(
+		s->engine->ops->key_new(s->engine, &ciphers[id], bytes, &key),
+		0);
+	return key;
+}
+
+static void free_key(struct setup *s, struct engine_key *key)
+{
+	s->engine->ops->key_free(s->engine, key);
+}
+
+static void request_done(struct aead_op *op)
+{
+	((struct request *)op)->done++;
+}
+
+static struct request *prepare(unsigned i, struct engine_key *key, bool seal,
+			       size_t len)
+{
+	struct request *r = &requests[i];
+
+	memset(r, 0, sizeof(*r));
+	memset(r->out, 0xee, sizeof(r->out));
+	r->op = (struct aead_op){
+		.key = key,
+		.seal = seal,
+		.aad = header,
+		.aad_len = sizeof(header),
+		.in = r->in,
+		.in_len = len,
+		.out = r->out + BEFORE,
+		.done = request_done,
+	};
+	memcpy(r->op.nonce, "nonce 12 b..", 12);
+	r->op.nonce[11] = i;
+	return r;
+}
+
+static int submit(struct setup *s, struct request *r)
+{
+	return s->engine->ops->submit(s->engine, &r->op);
+}
+
+static void finish(struct setup *s, unsigned first, unsigned count)
+{
+	unsigned i;
+
+	assert_int_equal(ring_submit(s->ring), 0);
+	for (i = first; i < first + count;) {
+		if (requests[i].done) {
+			assert_int_equal(requests[i++].done, 1);
+			continue;
+		}
+		assert_int_equal(ring_wait(s->ring, 30 * second), 0);
+		ring_reap(s->ring);
+	}
+}
+
+static void run(struct setup *s, struct request *r)
+{
+	assert_int_equal(submit(s, r), ENGINE_PENDING);
+	assert_int_equal(r->done, 0);
+	finish(s, r - requests, 1);
+}
+
+/* ---- The other opinion ------------------------------------------------- */
+
+static const EVP_CIPHER *evp_of(enum cipher_id id)
+{
+	static const EVP_CIPHER *(*const evp[])(void) = {
+		[CIPHER_AES_128_GCM] = EVP_aes_128_gcm,
+		[CIPHER_AES_256_GCM] = EVP_aes_256_gcm,
+		[CIPHER_CHACHA20_POLY1305] = EVP_chacha20_poly1305,
+	};
+
+	return evp[id]();
+}
+
+static void evp_seal(enum cipher_id id, const uint8_t *key,
+		     const struct aead_op *op, uint8_t *out)
+{
+	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
+	int n, len = 0;
+
+	EVP_EncryptInit_ex(evp, evp_of(id), NULL, key, op->nonce);
+	EVP_EncryptUpdate(evp, NULL, &n, op->aad, op->aad_len);
+	if (op->in_len)
+		EVP_EncryptUpdate(evp, out, &len, op->in, op->in_len);
+	if (op->has_tail) {
+		EVP_EncryptUpdate(evp, out + len, &n, &op->tail, 1);
+		len += n;
+	}
+	EVP_EncryptFinal_ex(evp, out + len, &n);
+	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, 16, out + len);
+	EVP_CIPHER_CTX_free(evp);
+}
+
+static void assert_sealed(enum cipher_id id, const uint8_t *key,
+			  const struct request *r)
+{
+	static uint8_t expect[SPACE];
+
+	assert_int_equal(r->op.result, 0);
+	evp_seal(id, key, &r->op, expect);
+	assert_memory_equal(r->op.out, expect, aead_op_out_len(&r->op));
+	assert_memory_equal(r->op.out - sizeof(header), header, sizeof(header));
+	assert_int_equal(r->op.out[aead_op_out_len(&r->op)], 0xee);
+}
+
+static const uint8_t test_key[CIPHER_KEY_MAX] =
+	"0123456789abcdefghijklmnopqrstu";
+
+static void fill(uint8_t *p, size_t len, unsigned seed)
+{
+	for (size_t i = 0; i < len; i++)
+		p[i] = seed + i * 7 + (i >> 8);
+}
+
+/* Seal len bytes and a type byte, then open that again, in place. */
+static void round_trip(struct setup *s, enum cipher_id id,
+		       struct engine_key *key, size_t len)
+{
+	struct request *r = prepare(0, key, true, len);
+	uint8_t *sealed = r->out + BEFORE;
+
+	fill(r->in, len, len);
+	r->op.has_tail = true;
+	r->op.tail = 23;
+	run(s, r);
+	assert_sealed(id, test_key, r);
+
+	r->done = 0;
+	r->op.seal = false;
+	r->op.in = sealed;
+	r->op.in_len = len + 1 + 16;
+	run(s, r);
+	assert_int_equal(r->op.result, 0);
+	assert_memory_equal(sealed, r->in, len);
+	assert_int_equal(sealed[len], 23);
+}
+
+/* ---- What is refused --------------------------------------------------- */
+
+/* First of all tests: later ones leave pcrypt instances in the kernel. */
+static void synchronous_refused(void)
+{
+	struct setup s = start(NULL, false, SOCKETS);
+	unsigned id;
+
+	for (id = 0; id < CIPHER_COUNT; id++) {
+		print_message("%s: %s\n", ciphers[id].name, refusal(&s, id));
+		assert_refused(&s, id, "completes inside submit (16 of 16)");
+	}
+	assert_refused(&s, CIPHER_AES_128_GCM, generic);
+	assert_int_equal(stats(&s).sockets_now, 0);
+	stop(&s);
+}
+
+static void test_synchronous_refused(void **state)
+{
+	(void)state;
+	synchronous_refused();
+	kind = RING_SHARED;
+	synchronous_refused();
+	kind = RING_OWNED;
+}
+
+static void test_wrapper_refused(void **state)
+{
+	struct setup s = start(parallel, false, SOCKETS);
+
+	(void)state;
+	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
+	assert_refused(&s, CIPHER_AES_128_GCM, "software wrapper");
+	assert_refused(&s, CIPHER_AES_256_GCM, parallel);
+	stop(&s);
+}
+
+static void test_other_cipher_refused(void **state)
+{
+	struct setup s = start(generic, true, SOCKETS);
+
+	(void)state;
+	print_message("%s\n", refusal(&s, CIPHER_CHACHA20_POLY1305));
+	assert_has(&s, CIPHER_AES_128_GCM);
+	assert_has(&s, CIPHER_AES_256_GCM);
+	assert_refused(&s, CIPHER_CHACHA20_POLY1305, "does not implement");
+	stop(&s);
+
+	s = start("rfc7539(chacha20-generic,poly1305-generic)", true, SOCKETS);
+	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
+	assert_refused(&s, CIPHER_AES_128_GCM, "does not implement");
+	assert_refused(&s, CIPHER_AES_256_GCM, "does not implement");
+	assert_has(&s, CIPHER_CHACHA20_POLY1305);
+	stop(&s);
+}
+
+static void test_unknown_refused(void **state)
+{
+	struct setup s = start("no-such-driver", true, SOCKETS);
+	struct engine_key *key;
+	unsigned id;
+
+	(void)state;
+	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
+	for (id = 0; id < CIPHER_COUNT; id++)
+		assert_refused(&s, id, "AF_ALG has no no-such-driver");
+	assert_int_equal(
+		s.engine->ops->key_new(s.engine, &ciphers[0], test_key, &key),
+		-EOPNOTSUPP);
+	stop(&s);
+}
+
+static void test_long_name_refused(void **state)
+{
+	char name[100];
+	struct setup s;
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	name[99] = 0;
+	s = start(name, true, SOCKETS);
+	assert_refused(&s, CIPHER_AES_128_GCM, "at most 63 characters");
+	stop(&s);
+}
+
+static unsigned count_in_proc_crypto(const char *words)
+{
+	FILE *file = fopen("/proc/crypto", "re");
+	unsigned count = 0;
+	char line[256];
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file))
+		count += strstr(line, words) != NULL;
+	fclose(file);
+	return count;
+}
+
+/* A name that binds to nothing may instantiate something all the same. */
+static void test_no_stacking(void **state)
+{
+	struct setup s = start("pcrypt(gcm(aes))", true, SOCKETS);
+	unsigned before, after;
+
+	(void)state;
+	before = count_in_proc_crypto("pcrypt(");
+	stop(&s);
+	s = start(NULL, true, SOCKETS);
+	stop(&s);
+	after = count_in_proc_crypto("pcrypt(");
+	print_message("pcrypt instances: %u, later %u\n", before, after);
+	assert_int_equal(after, before);
+	assert_int_equal(count_in_proc_crypto("pcrypt(pcrypt(pcrypt("), 0);
+}
+
+/* Leave the wrapper out of it, and pcrypt does count as asynchronous. */
+static void test_pcrypt_is_asynchronous(void **state)
+{
+	struct afalg_options options = { parallel, false, SOCKETS };
+	struct afalg_choice choice = { 0 };
+	struct setup s = start(parallel, true, SOCKETS);
+
+	(void)state;
+	strcpy(choice.driver, parallel);
+	afalg_probe_check(&choice, s.engine, s.ring, CIPHER_AES_128_GCM,
+			  &options);
+	assert_string_equal(choice.refusal, "");
+	stop(&s);
+}
+
+/* ---- What is sealed and opened ----------------------------------------- */
+
+static void known_answer(struct setup *s, enum cipher_id id)
+{
+	const struct known_answer *answer = &known_answers[id];
+	struct engine_key *key = new_key(s, id, answer->key);
+	struct request *r = prepare(0, key, true, answer->plain_len);
+
+	memcpy(r->in, answer->plain, answer->plain_len);
+	memcpy(r->op.nonce, answer->nonce, 12);
+	r->op.aad = answer->aad;
+	r->op.aad_len = answer->aad_len;
+	run(s, r);
+	assert_int_equal(r->op.result, 0);
+	assert_memory_equal(r->op.out, answer->sealed, answer->plain_len + 16);
+	r->op.seal = false;
+	r->op.in_len += 16;
+	r->done = 0;
+	memcpy(r->in, answer->sealed, answer->plain_len + 16);
+	run(s, r);
+	assert_int_equal(r->op.result, 0);
+	assert_memory_equal(r->op.out, answer->plain, answer->plain_len);
+	free_key(s, key);
+}
+
+static void test_known_answers(void **state)
+{
+	const char *drivers[] = { generic, parallel, NULL };
+	struct setup s;
+	unsigned i, id, count = 0;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		s = start(drivers[i], true, SOCKETS);
+		for (id = 0; id < CIPHER_COUNT; id++) {
+			if (refusal(&s, id))
+				continue;
+			print_message(
+				"%s: %s\n", ciphers[id].name,
+				s.engine->ops->driver(s.engine, &ciphers[id]));
+			known_answer(&s, id);
+			count++;
+		}
+		stop(&s);
+	}
+	assert_int_equal(count, 2 + 2 + 3);
+}
+
+static void test_sizes(void **state)
+{
+	static const size_t sizes[] = {
+		0,    1,     15,    16,    17,        4095,
+		4096, 13337, 16383, 16384, 16384 + 1, /* for what it is worth */
+	};
+	struct setup s = start(NULL, true, SOCKETS);
+	struct engine_key *key;
+	unsigned id, i;
+
+	(void)state;
+	for (id = 0; id < CIPHER_COUNT; id++) {
+		assert_has(&s, id);
+		key = new_key(&s, id, test_key);
+		for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+			round_trip(&s, id, key, sizes[i]);
+		free_key(&s, key);
+	}
+	assert_int_equal(stats(&s).sockets_now, 0);
+	assert_int_equal(stats(&s).sockets_peak, 1);
+	stop(&s);
+}
+
+/* 64 records at once, of all sizes, sealed and then opened. */
+static void test_flight(void **state)
+{
+	struct setup s = start(parallel, true, SOCKETS);
+	struct engine_key *key = new_key(&s, CIPHER_AES_256_GCM, test_key);
+	uint64_t allocations = 0;
+	unsigned i, round;
+	struct request *r;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < FLIGHT; i++) {
+			r = prepare(i, key, true, (i * 2741 + round) % 16385);
+			fill(r->in, r->op.in_len, i);
+			r->op.has_tail = true;
+			r->op.tail = 22;
+			assert_int_equal(submit(&s, r), ENGINE_PENDING);
+		}
+		finish(&s, 0, FLIGHT);
+		if (round == 0)
+			allocations = stats(&s).allocations;
+		for (i = 0; i < FLIGHT; i++)
+			assert_sealed(CIPHER_AES_256_GCM, test_key,
+				      &requests[i]);
+		for (i = 0; i < FLIGHT; i++) {
+			r = &requests[i];
+			r->done = 0;
+			r->op.in_len = aead_op_out_len(&r->op);
+			r->op.in = r->op.out;
+			r->op.seal = false;
+			assert_int_equal(submit(&s, r), ENGINE_PENDING);
+		}
+		finish(&s, 0, FLIGHT);
+		for (i = 0; i < FLIGHT; i++) {
+			r = &requests[i];
+			assert_int_equal(r->op.result, 0);
+			assert_memory_equal(r->op.out, r->in,
+					    aead_op_out_len(&r->op) - 1);
+		}
+	}
+	assert_int_equal(stats(&s).sockets_peak, FLIGHT);
+	assert_int_equal(stats(&s).allocations, allocations);
+	free_key(&s, key);
+	stop(&s);
+}
+
+/* The peer's fault: the socket stays, and works. */
+static void test_forgery(void **state)
+{
+	const char *drivers[] = { generic, parallel, NULL };
+	struct setup s;
+	struct engine_key *key;
+	struct request *r;
+	unsigned i, id;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		id = i == 2 ? CIPHER_CHACHA20_POLY1305 : CIPHER_AES_128_GCM;
+		s = start(drivers[i], true, 1);
+		key = new_key(&s, id, test_key);
+		round_trip(&s, id, key, 1000);
+		r = prepare(1, key, false, 1000 + 1 + 16);
+		memcpy(r->in, requests[0].in, 1000);
+		run(&s, r);
+		assert_int_equal(r->op.result, -EBADMSG);
+		assert_int_equal(stats(&s).sockets_now, 1);
+		round_trip(&s, id, key, 1000);
+		assert_int_equal(stats(&s).sockets_peak, 1);
+		free_key(&s, key);
+		stop(&s);
+	}
+}
+
+static void test_bad_arguments(void **state)
+{
+	struct setup s = start(NULL, true, SOCKETS);
+	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
+
+	(void)state;
+	assert_int_equal(submit(&s, prepare(0, key, false, 15)), -EINVAL);
+	requests[0].op.seal = true;
+	requests[0].op.aad_len = AFALG_AAD_MAX + 1;
+	assert_int_equal(submit(&s, &requests[0]), -EINVAL);
+	assert_int_equal(stats(&s).sockets_now, 0);
+	free_key(&s, key);
+	stop(&s);
+}
+
+/* ---- Limits and leftovers ---------------------------------------------- */
+
+static void test_max_sockets(void **state)
+{
+	struct setup s = start(parallel, true, 4);
+	struct engine_key *one = new_key(&s, CIPHER_AES_128_GCM, test_key);
+	struct engine_key *two = new_key(&s, CIPHER_AES_256_GCM, test_key);
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		assert_int_equal(submit(&s, prepare(i, one, true, 5000)), 0);
+	assert_int_equal(submit(&s, prepare(4, one, true, 5000)), -EBUSY);
+	assert_int_equal(submit(&s, prepare(4, two, true, 5000)), -EBUSY);
+	assert_null(requests[4].op.engine_data);
+	finish(&s, 0, 4);
+	/* all of them idle, the first key's: the second takes one away */
+	assert_int_equal(stats(&s).sockets_now, 4);
+	run(&s, prepare(4, two, true, 5000));
+	assert_sealed(CIPHER_AES_256_GCM, test_key, &requests[4]);
+	assert_int_equal(stats(&s).sockets_now, 4);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(submit(&s, prepare(i, one, true, 5000)), 0);
+	assert_int_equal(submit(&s, prepare(5, one, true, 5000)), -EBUSY);
+	finish(&s, 0, 4);
+	for (i = 0; i < 4; i++)
+		assert_sealed(CIPHER_AES_128_GCM, test_key, &requests[i]);
+	assert_int_equal(stats(&s).sockets_peak, 4);
+	engine_afalg_trim(s.engine);
+	assert_int_equal(stats(&s).sockets_now, 0);
+	round_trip(&s, CIPHER_AES_128_GCM, one, 100);
+	free_key(&s, one);
+	free_key(&s, two);
+	stop(&s);
+}
+
+static void test_abandon(void **state)
+{
+	struct setup s = start(parallel, true, SOCKETS);
+	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 8; i++)
+		assert_int_equal(submit(&s, prepare(i, key, true, 9000)), 0);
+	/* two before they are submitted, two after */
+	for (i = 0; i < 4; i++) {
+		if (i == 2)
+			assert_int_equal(ring_submit(s.ring), 0);
+		assert_false(s.engine->ops->abandon(s.engine, &requests[i].op));
+		memset(&requests[i].op, 0xff, sizeof(struct aead_op));
+	}
+	finish(&s, 4, 4);
+	for (i = 4; i < 8; i++)
+		assert_sealed(CIPHER_AES_128_GCM, test_key, &requests[i]);
+	assert_true(s.engine->ops->abandon(s.engine, &requests[4].op));
+	free_key(&s, key);
+	while (stats(&s).sockets_now && ring_wait(s.ring, 5 * second) == 0)
+		ring_reap(s.ring);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(requests[i].done, 0);
+	assert_int_equal(stats(&s).sockets_now, 0);
+	stop(&s);
+}
+
+/* The ring goes first, then the engine with what was abandoned. */
+static void test_free_in_flight(void **state)
+{
+	struct setup s = start(parallel, true, SOCKETS);
+	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < FLIGHT; i++)
+		assert_int_equal(submit(&s, prepare(i, key, true, 16384)), 0);
+	assert_int_equal(ring_submit(s.ring), 0);
+	for (i = 0; i < FLIGHT; i++)
+		s.engine->ops->abandon(s.engine, &requests[i].op);
+	free_key(&s, key);
+	stop(&s);
+	for (i = 0; i < FLIGHT; i++)
+		assert_int_equal(requests[i].done, 0);
+}
+
+static unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static void test_no_leak(void **state)
+{
+	void (*const tests[])(void **) = {
+		test_known_answers, test_flight,  test_forgery,
+		test_max_sockets,   test_abandon, test_free_in_flight,
+	};
+	unsigned before, i;
+
+	for (i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
+		before = open_descriptors();
+		tests[i](state);
+		assert_int_equal(open_descriptors(), before);
+	}
+}
+
+/* ---- ------------------------------------------------------------------- */
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_synchronous_refused),
+	cmocka_unit_test(test_other_cipher_refused),
+	cmocka_unit_test(test_unknown_refused),
+	cmocka_unit_test(test_long_name_refused),
+	cmocka_unit_test(test_sizes),
+	cmocka_unit_test(test_bad_arguments),
+	cmocka_unit_test(test_known_answers),
+	cmocka_unit_test(test_flight),
+	cmocka_unit_test(test_forgery),
+	cmocka_unit_test(test_max_sockets),
+	cmocka_unit_test(test_abandon),
+	cmocka_unit_test(test_free_in_flight),
+	cmocka_unit_test(test_no_leak),
+	cmocka_unit_test(test_wrapper_refused),
+	cmocka_unit_test(test_pcrypt_is_asynchronous),
+	cmocka_unit_test(test_no_stacking),
+};
+
+static const struct CMUnitTest shared_tests[] = {
+	cmocka_unit_test(test_other_cipher_refused),
+	cmocka_unit_test(test_sizes),
+	cmocka_unit_test(test_known_answers),
+	cmocka_unit_test(test_flight),
+	cmocka_unit_test(test_forgery),
+	cmocka_unit_test(test_max_sockets),
+	cmocka_unit_test(test_abandon),
+	cmocka_unit_test(test_free_in_flight),
+	cmocka_unit_test(test_no_leak),
+	cmocka_unit_test(test_pcrypt_is_asynchronous),
+};
+
+/* What the kernel makes of gcm(aes) as long as nobody has asked for more. */
+static int find_generic(void **state)
+{
+	struct setup s = start(NULL, true, SOCKETS);
+
+	(void)state;
+	if (refusal(&s, CIPHER_AES_128_GCM)) {
+		fprintf(stderr, "%s\n", refusal(&s, CIPHER_AES_128_GCM));
+		return -1;
+	}
+	snprintf(generic, sizeof(generic), "%s",
+		 s.engine->ops->driver(s.engine, &ciphers[CIPHER_AES_128_GCM]));
+	snprintf(parallel, sizeof(parallel), "pcrypt(%s)", generic);
+	stop(&s);
+	return 0;
+}
+
+int main(void)
+{
+	int failed;
+
+	kind = RING_OWNED;
+	failed = cmocka_run_group_tests_name("owned ring", tests, find_generic,
+					     NULL);
+	kind = RING_SHARED;
+	failed += cmocka_run_group_tests_name("shared ring", shared_tests, NULL,
+					      NULL);
+	return failed;
+}
