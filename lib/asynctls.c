@@ -41,9 +41,11 @@ int tls_context_process(struct tls_context *ctx)
 
 	if (ret)
 		return ret;
-	ctx_step(ctx);
-	ctx_flush_held(ctx);
-	ctx_submit(ctx);
+	do {
+		ctx_step(ctx);
+		ctx_flush_held(ctx);
+		ctx_submit(ctx);
+	} while (!ring_listen(ctx->core.ring));
 	ctx_leave(ctx);
 	return 0;
 }
@@ -53,6 +55,13 @@ static uint64_t deadline_of(int timeout_ms)
 	if (timeout_ms < 0)
 		return UINT64_MAX;
 	return now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+}
+
+/* Whether the application may sleep until its descriptor polls readable. */
+static bool nothing_to_do(struct tls_context *ctx)
+{
+	ctx_submit(ctx);
+	return list_empty(&ctx->ready) && ring_listen(ctx->core.ring);
 }
 
 static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
@@ -65,15 +74,14 @@ static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
 		ctx_step(ctx);
 		ctx_flush_held(ctx);
 		n = ctx_collect(ctx, events, max);
-		/* with nothing to report, waiting does the submitting */
-		if (n || timeout_ms == 0) {
+		if (n) {
 			ctx_submit(ctx);
-			return n ? n : ctx_collect(ctx, events, max);
+			return n;
 		}
-		if (!ctx_block(ctx, deadline)) {
-			ctx_submit(ctx);
-			return ctx_collect(ctx, events, max);
-		}
+		/* waiting does the submitting */
+		if ((timeout_ms == 0 || !ctx_block(ctx, deadline)) &&
+		    nothing_to_do(ctx))
+			return 0;
 	}
 }
 

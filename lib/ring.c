@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <liburing.h>
 
@@ -29,6 +31,8 @@ struct ring {
 	struct io_uring uring;
 	struct io_uring_buf_ring *pool;
 	enum ring_kind kind;
+	int event_fd;	/* polls for a ring that defers its work; else -1 */
+	bool listening; /* the kernel may signal event_fd */
 	_Atomic uint64_t enters; /* ring_wait() counts beside the others */
 };
 
@@ -49,6 +53,27 @@ static int setup_ring(struct ring *ring, unsigned flags)
 }
 
 /*
+ * Deferred work signals an eventfd, but does not wake who polls the ring's own
+ * descriptor: that takes a completion, which waits for the owner.
+ */
+static int setup_event_fd(struct ring *ring)
+{
+	int err;
+
+	ring->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (ring->event_fd < 0)
+		err = -errno;
+	else
+		err = io_uring_register_eventfd(&ring->uring, ring->event_fd);
+	if (err) {
+		io_uring_queue_exit(&ring->uring);
+		return err;
+	}
+	io_uring_cq_eventfd_toggle(&ring->uring, false);
+	return 0;
+}
+
+/*
  * A shared ring does without COOP_TASKRUN: a thread that computes and makes no
  * system calls would hold up the completions of what it has submitted.
  */
@@ -62,8 +87,8 @@ static int setup_kind(struct ring *ring, enum ring_kind kind)
 				       IORING_SETUP_DEFER_TASKRUN |
 				       IORING_SETUP_TASKRUN_FLAG);
 	if (err == -EINVAL) /* before Linux 6.1 */
-		err = setup_ring(ring, 0);
-	return err;
+		return setup_ring(ring, 0);
+	return err ? err : setup_event_fd(ring);
 }
 
 static const char *explain_setup(int err)
@@ -122,9 +147,12 @@ int ring_new(struct ring **out, enum ring_kind kind, const char **why)
 	if (!ring)
 		return -ENOMEM;
 	ring->kind = kind;
+	ring->event_fd = -1;
 	err = setup_kind(ring, kind);
 	if (err) {
 		*why = explain_setup(err);
+		if (ring->event_fd >= 0)
+			close(ring->event_fd);
 		free(ring);
 		return err == -EINVAL ? -ENOSYS : err;
 	}
@@ -158,6 +186,8 @@ void ring_free(struct ring *ring)
 	 */
 	io_uring_register_sync_cancel(&ring->uring, &all);
 	io_uring_queue_exit(&ring->uring);
+	if (ring->event_fd >= 0)
+		close(ring->event_fd);
 	if (ring->pool)
 		munmap(ring->pool, POOL_BYTES);
 	free(ring);
@@ -165,7 +195,7 @@ void ring_free(struct ring *ring)
 
 int ring_fd(const struct ring *ring)
 {
-	return ring->uring.ring_fd;
+	return ring->event_fd >= 0 ? ring->event_fd : ring->uring.ring_fd;
 }
 
 /* Make room for count entries, so that they go in one submission. */
@@ -293,13 +323,20 @@ bool ring_unsubmitted(const struct ring *ring)
 	return io_uring_sq_ready(&ring->uring) > 0;
 }
 
-/* The kernel may stop half-way; it takes the rest when asked again. */
+/*
+ * The kernel may stop half-way; it takes the rest when asked again. Where it
+ * defers work it defers the second half of an engine request too, so it is
+ * made to see to that at once.
+ */
 int ring_submit(struct ring *ring)
 {
 	int n;
 
 	while (ring_unsubmitted(ring)) {
-		n = io_uring_submit(&ring->uring);
+		if (ring->event_fd >= 0)
+			n = io_uring_submit_and_get_events(&ring->uring);
+		else
+			n = io_uring_submit(&ring->uring);
 		count_enter(ring);
 		if (n == 0 || n == -EBUSY)
 			return -EAGAIN;
@@ -309,12 +346,37 @@ int ring_submit(struct ring *ring)
 	return 0;
 }
 
-/* Completions that are due but not in the queue: fetch them. */
-static void fetch_deferred(struct ring *ring)
+/* Are there completions that are due but not in the queue? */
+static bool deferred(const struct ring *ring)
 {
 	unsigned flags = IO_URING_READ_ONCE(*ring->uring.sq.kflags);
 
-	if (!(flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)))
+	return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
+}
+
+bool ring_listen(struct ring *ring)
+{
+	if (ring->event_fd >= 0 && !ring->listening) {
+		ring->listening = true;
+		io_uring_cq_eventfd_toggle(&ring->uring, true);
+		atomic_thread_fence(memory_order_seq_cst);
+	}
+	return !ring_ready(ring) && !deferred(ring);
+}
+
+static void stop_listening(struct ring *ring)
+{
+	eventfd_t count;
+
+	ring->listening = false;
+	io_uring_cq_eventfd_toggle(&ring->uring, false);
+	eventfd_read(ring->event_fd, &count);
+}
+
+/* Fetch them. */
+static void fetch_deferred(struct ring *ring)
+{
+	if (!deferred(ring))
 		return;
 	io_uring_get_events(&ring->uring);
 	count_enter(ring);
@@ -365,6 +427,8 @@ unsigned ring_reap(struct ring *ring)
 	struct io_uring_cqe cqe;
 	unsigned left, count = 0;
 
+	if (ring->listening)
+		stop_listening(ring);
 	fetch_deferred(ring);
 	left = ring_ready(ring);
 	while (left-- && next_cqe(ring, &cqe))

@@ -38,8 +38,13 @@ int ring_new(struct ring **ring, enum ring_kind kind, const char **why);
  */
 void ring_free(struct ring *ring);
 
-/* Polls readable while completions wait to be reaped. */
+/*
+ * A descriptor that polls readable when there is something to reap: that of a
+ * RING_OWNED only between ring_listen() and the next ring_reap().
+ */
 int ring_fd(const struct ring *ring);
+/* False if there is something to reap already. */
+bool ring_listen(struct ring *ring);
 
 /*
  * All of these: 0, or -EAGAIN if the queue is full and the kernel takes

@@ -513,6 +513,32 @@ static bool readable(struct ring *ring, int timeout_ms)
 	return n == 1 && pfd.revents & POLLIN;
 }
 
+struct later {
+	int fd;
+	const char *text;
+};
+
+static void *write_soon(void *arg)
+{
+	struct later *later = arg;
+
+	usleep(20000);
+	if (write(later->fd, later->text, strlen(later->text)) < 0)
+		abort();
+	free(later);
+	return NULL;
+}
+
+static void write_later(int fd, const char *text)
+{
+	struct later *later = malloc(sizeof(*later));
+	pthread_t thread;
+
+	*later = (struct later){ fd, text };
+	assert_int_equal(pthread_create(&thread, NULL, write_soon, later), 0);
+	pthread_detach(thread);
+}
+
 static void test_fd_polls(void **state)
 {
 	struct ring *ring = *state;
@@ -524,9 +550,11 @@ static void test_fd_polls(void **state)
 	assert_false(readable(ring, 0));
 	assert_int_equal(ring_recv(ring, sv[1], buf, 4, &recv.ring), 0);
 	assert_int_equal(ring_submit(ring), 0);
+	assert_true(ring_listen(ring));
 	assert_false(readable(ring, 10));
-	assert_int_equal(write(sv[0], "data", 4), 4);
+	write_later(sv[0], "data"); /* while the poll sleeps */
 	assert_true(readable(ring, 10000));
+	assert_false(ring_listen(ring));
 	assert_int_equal(recv.count, 0);
 	assert_int_equal(ring_reap(ring), 1);
 	assert_int_equal(recv.result, 4);
