@@ -46,6 +46,7 @@ int tls_context_process(struct tls_context *ctx)
 		ctx_flush_held(ctx);
 		ctx_submit(ctx);
 	} while (!ring_listen(ctx->core.ring));
+	ctx_trim(ctx, -1);
 	ctx_leave(ctx);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine_afalg.h"
 #include "error.h"
 #include "worker.h"
 
@@ -111,6 +112,24 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns)
 	wait_unlocked(ctx, ns);
 }
 
+int64_t ctx_trim(struct tls_context *ctx, int64_t ns)
+{
+	struct afalg_stats stats;
+	uint64_t now;
+
+	if (!ctx->choice.kernel_in_use)
+		return ns;
+	now = now_ns();
+	if (now - ctx->last_trim >= CTX_TRIM_NS) {
+		engine_afalg_trim(ctx->choice.kernel);
+		ctx->last_trim = now;
+	}
+	engine_afalg_stats(ctx->choice.kernel, &stats);
+	if (!stats.sockets_now || (ns >= 0 && ns < CTX_TRIM_NS))
+		return ns;
+	return CTX_TRIM_NS;
+}
+
 bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 {
 	uint64_t now = now_ns();
@@ -127,7 +146,7 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 			return true;
 	}
 	ctx->callers++;
-	ctx_wait_ring(ctx, ns);
+	ctx_wait_ring(ctx, ctx_trim(ctx, ns));
 	ctx->callers--;
 	ctx_step(ctx);
 	return true;

@@ -26,6 +26,7 @@ struct tls_context {
 	struct list ready;     /* connections that had an event lately */
 	struct list ready_end; /* marks the end of a turn through them */
 	uint32_t *not_forked;  /* in a page that a fork() wipes */
+	uint64_t last_trim;    /* of the kernel engine's idle sockets */
 
 	/* TLS_CONTEXT_WORKER only */
 	pthread_mutex_t lock;
@@ -74,6 +75,14 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline);
  * with the lock given up meanwhile.
  */
 void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
+
+/*
+ * Let the kernel engine close what has been idle for CTX_TRIM_NS or longer.
+ * While it has sockets open, returns how long to wait at most before asking
+ * again, else ns as it is.
+ */
+enum { CTX_TRIM_NS = 100 * NS_PER_MS };
+int64_t ctx_trim(struct tls_context *ctx, int64_t ns);
 
 /* Add a connection, and take it off after its operations have ended. */
 void ctx_add(struct tls_context *ctx, struct tls_conn *conn);

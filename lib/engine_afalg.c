@@ -31,6 +31,7 @@ struct op_socket {
  */
 struct engine_key {
 	int fd; /* transform socket */
+	bool used; /* since the last trim */
 	struct op_socket *idle;
 	struct engine_key *prev, *next;
 };
@@ -146,6 +147,7 @@ static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 static int get_socket(struct afalg_engine *afalg, struct engine_key *key,
 		      struct op_socket **out)
 {
+	key->used = true;
 	*out = pop_idle(key);
 	if (*out)
 		return 0;
@@ -351,9 +353,14 @@ int engine_afalg_new(struct engine **engine, struct ring *ring,
 void engine_afalg_trim(struct engine *engine)
 {
 	struct afalg_engine *afalg = afalg_of(engine);
+	struct engine_key *key, *next;
 
-	while (afalg->keys.next != &afalg->keys)
-		close_socket(afalg, pop_idle(afalg->keys.next));
+	for (key = afalg->keys.next; key != &afalg->keys; key = next) {
+		next = key->next;
+		while (!key->used && key->idle)
+			close_socket(afalg, pop_idle(key));
+		key->used = false;
+	}
 }
 
 void engine_afalg_stats(const struct engine *engine, struct afalg_stats *stats)

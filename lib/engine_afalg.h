@@ -42,7 +42,7 @@ struct afalg_stats {
 int engine_afalg_new(struct engine **engine, struct ring *ring,
 		     const struct afalg_options *options);
 
-/* Close operation sockets that are idle. */
+/* Close the operation sockets of keys not used since the last call. */
 void engine_afalg_trim(struct engine *engine);
 
 void engine_afalg_stats(const struct engine *engine, struct afalg_stats *stats);

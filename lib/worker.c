@@ -23,10 +23,16 @@ static bool work_left(const struct tls_context *ctx)
 	return !list_empty(&ctx->core.held);
 }
 
+/* Wakes now and then only while the kernel engine has sockets to close. */
 static void idle(struct tls_context *ctx)
 {
+	int64_t ns = ctx_trim(ctx, -1);
+
 	ctx->worker_idle = true;
-	pthread_cond_wait(&ctx->worker_wake, &ctx->lock);
+	if (ns < 0)
+		pthread_cond_wait(&ctx->worker_wake, &ctx->lock);
+	else
+		sleep_until(ctx, now_ns() + (uint64_t)ns);
 	ctx->worker_idle = false;
 }
 
