@@ -1,0 +1,59 @@
+#!/bin/bash
+# The parts of lib/ are on levels, and a file includes headers of lower levels
+# only (a .c file its own header too). Checked from the #include lines.
+set -euo pipefail
+
+lib=$(cd "$(dirname "${BASH_SOURCE[0]}")/../lib" && pwd)
+
+declare -A level=(
+	[asynctls]=-1 [util]=0 [error]=0 [cipher]=0 [engine]=1
+	[record]=1 [pool]=1 [ring]=1 [stats]=1
+	[known_answer]=2 [keys]=2 [engine_cpu]=2
+	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
+	[queue]=3 [dispatch]=4 [core]=5
+	[tx]=6 [rx]=6 [conn]=7 [handoff]=2 [choice]=4
+	[ctx]=8 [worker]=7 [takeover]=9
+)
+# What joins two parts that know each other: the header of the one is for the
+# source of the other.
+declare -A also=(
+	[ctx.c:worker]=1 [worker.c:ctx]=1 [engine_afalg.c:afalg_probe]=1
+)
+
+checked=0 wrong=0
+for file in "$lib"/*.[ch]; do
+	name=${file##*/}
+	module=${name%.*}
+	[[ $name == asynctls.c ]] && continue # the public calls see everything
+	if [[ ! ${level[$module]:-} ]]; then
+		echo "not ok - $name is on no level: add it to tests/levels.sh"
+		wrong=$((wrong + 1))
+		continue
+	fi
+	while read -r used; do
+		checked=$((checked + 1))
+		[[ $used == "$module" || ${also[$name:$used]:-} ]] && continue
+		if ((${level[$used]:-99} >= ${level[$module]})); then
+			echo "not ok - $name includes $used.h, which is no lower"
+			wrong=$((wrong + 1))
+		fi
+	done < <(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file")
+done
+
+# Libraries that one part alone may know.
+only() {
+	local header=$1 owner=$2 found
+	found=$(grep -lE "#include <$header>" "$lib"/*.[ch] | grep -v "/$owner" ||
+		true)
+	if [[ $found ]]; then
+		echo "not ok - <$header> is for $owner alone, not $found"
+		wrong=$((wrong + 1))
+	fi
+}
+only liburing.h ring.c
+only openssl/ssl.h handoff.c
+only intel-ipsec-mb.h engine_cpu.c
+only kcapi.h afalg_probe.c
+
+echo "$checked includes checked, $wrong wrong"
+((wrong == 0 && checked > 50))

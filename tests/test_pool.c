@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "pool.h"
+
+enum { LIMIT = 20 };
+
+static struct pool pool;
+
+static int setup(void **state)
+{
+	(void)state;
+	pool_init(&pool, LIMIT * BLOCK_SIZE);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	pool_destroy(&pool);
+	return 0;
+}
+
+/* Take until refused, at most max; how many were had. */
+static int take_all(struct pool_account *account, struct block **blocks,
+		    int max)
+{
+	int n = 0;
+
+	while (n < max && (blocks[n] = pool_take(account)))
+		n++;
+	return n;
+}
+
+static void put_all(struct pool_account *account, struct block **blocks, int n)
+{
+	while (n)
+		block_put(account, blocks[--n]);
+}
+
+static void one_account_may_have_the_whole_limit(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *blocks[LIMIT + 1];
+
+	(void)state;
+	assert_int_equal(take_all(&a, blocks, LIMIT + 1), LIMIT);
+	assert_false(pool_may_take(&a));
+	put_all(&a, blocks, LIMIT);
+	assert_int_equal(pool.held, 0);
+	assert_int_equal(pool.owners, 0);
+	assert_int_equal(pool.held_peak, LIMIT);
+}
+
+static void two_accounts_share_it_by_halves(void **state)
+{
+	struct pool_account a = { .pool = &pool }, b = { .pool = &pool };
+	struct block *mine[LIMIT], *theirs[LIMIT];
+
+	(void)state;
+	mine[0] = pool_take(&a);
+	assert_int_equal(take_all(&b, theirs, LIMIT), LIMIT / 2);
+	assert_int_equal(take_all(&a, mine + 1, LIMIT), LIMIT / 2 - 1);
+	put_all(&a, mine, LIMIT / 2);
+	put_all(&b, theirs, LIMIT / 2);
+}
+
+static void every_account_may_have_some_beyond_the_limit(void **state)
+{
+	struct pool_account greedy = { .pool = &pool };
+	struct pool_account late[30];
+	struct block *blocks[LIMIT], *few[30][POOL_SURE + 1];
+	int i;
+
+	(void)state;
+	assert_int_equal(take_all(&greedy, blocks, LIMIT), LIMIT);
+	for (i = 0; i < 30; i++) {
+		late[i] = (struct pool_account){ .pool = &pool };
+		assert_int_equal(take_all(&late[i], few[i], POOL_SURE + 1),
+				 POOL_SURE);
+	}
+	for (i = 0; i < 30; i++)
+		put_all(&late[i], few[i], POOL_SURE);
+	put_all(&greedy, blocks, LIMIT);
+}
+
+static void blocks_are_used_again_without_asking_the_system(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *blocks[LIMIT];
+	uint64_t before;
+	int i;
+
+	(void)state;
+	put_all(&a, blocks, take_all(&a, blocks, LIMIT));
+	before = pool.allocations;
+	for (i = 0; i < 1000; i++)
+		put_all(&a, blocks, take_all(&a, blocks, LIMIT));
+	assert_int_equal(pool.allocations, before);
+}
+
+static void a_parked_block_is_never_had_again(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *parked = pool_take(&a), *blocks[LIMIT];
+	int i;
+
+	(void)state;
+	parked->parked = true;
+	block_put(&a, parked);
+	assert_int_equal(a.held, 0);
+	assert_int_equal(take_all(&a, blocks, LIMIT), LIMIT);
+	for (i = 0; i < LIMIT; i++)
+		assert_ptr_not_equal(blocks[i], parked);
+	put_all(&a, blocks, LIMIT);
+}
+
+static void carving_puts_pieces_side_by_side(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *block = NULL;
+	uint8_t *first, *second, *third;
+
+	(void)state;
+	first = block_carve(&a, &block, 1000);
+	second = block_carve(&a, &block, BLOCK_SIZE - 1000);
+	assert_ptr_equal(second, first + 1000);
+	assert_int_equal(a.held, 1);
+	third = block_carve(&a, &block, 1);
+	assert_non_null(third);
+	assert_int_equal(a.held, 2);
+}
+
+static void carving_starts_afresh_when_nothing_is_left_in_the_block(
+	void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *block = NULL;
+	uint8_t *first = block_carve(&a, &block, BLOCK_SIZE);
+
+	(void)state;
+	block_put(&a, block); /* the piece */
+	assert_ptr_equal(block_carve(&a, &block, 10), first);
+	assert_int_equal(a.held, 1);
+}
+
+static void a_child_has_no_copy_of_a_block(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *block = pool_take(&a);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	memset(block->data, 1, 10);
+	pid = fork();
+	if (pid == 0) {
+		/* write() looks at the memory without dying of it */
+		int fd[2];
+
+		_exit(pipe(fd) || write(fd[1], block->data, 1) == 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	block_put(&a, block);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			one_account_may_have_the_whole_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(two_accounts_share_it_by_halves,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			every_account_may_have_some_beyond_the_limit, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			blocks_are_used_again_without_asking_the_system, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			a_parked_block_is_never_had_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			carving_puts_pieces_side_by_side, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			carving_starts_afresh_when_nothing_is_left_in_the_block,
+			setup, teardown),
+		cmocka_unit_test_setup_teardown(a_child_has_no_copy_of_a_block,
+						setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
