@@ -22,6 +22,11 @@ void prepare_for_handoff(SSL_CTX *ctx)
 	assert_int_equal(handoff_prepare(ctx, &why), 0);
 }
 
+void open_pair(struct tls_pair *pair, struct tls_pair_options options)
+{
+	assert_int_equal(tls_pair_new(pair, &options), 0);
+}
+
 /* ---- Records by libcrypto ---------------------------------------------- */
 
 static EVP_CIPHER_CTX *begin(const struct cipher *cipher, const uint8_t *secret,
@@ -202,6 +207,27 @@ void assert_goes_on(struct handoff *h, SSL *peer)
 	say(peer, "pong");
 	assert_int_equal(receive_data(h, content), 4);
 	assert_memory_equal(content, "pong", 4);
+}
+
+void assert_hand_over(SSL *ssl, SSL *peer)
+{
+	struct handoff *h = take(ssl);
+
+	handoff_commit(ssl);
+	assert_goes_on(h, peer);
+	drop(h);
+}
+
+void assert_either_end(struct tls_pair_options options)
+{
+	struct tls_pair pair;
+
+	open_pair(&pair, options);
+	assert_hand_over(pair.server, pair.client);
+	tls_pair_free(&pair);
+	open_pair(&pair, options);
+	assert_hand_over(pair.client, pair.server);
+	tls_pair_free(&pair);
 }
 
 void say(SSL *from, const char *what)

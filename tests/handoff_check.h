@@ -15,8 +15,12 @@
 #include "handoff.h"
 #include "tls_pair.h"
 
-/* For tls_pair_options.prepare_ctx. */
 void prepare_for_handoff(SSL_CTX *ctx);
+/* Among the initializers of struct tls_pair_options. */
+#define PREPARED .prepare_ctx = prepare_for_handoff
+
+/* tls_pair_new(), which must succeed. */
+void open_pair(struct tls_pair *pair, struct tls_pair_options options);
 
 /* handoff_take() must succeed and be proved. Free with drop(). */
 struct handoff *take(SSL *ssl);
@@ -39,6 +43,11 @@ size_t seal_with_evp(const struct cipher *cipher, const uint8_t *secret,
  * OpenSSL at the other end. Sockets must be blocking.
  */
 void assert_goes_on(struct handoff *h, SSL *peer);
+
+/* Hand one end over for good and let it talk to OpenSSL at the other. */
+void assert_hand_over(SSL *ssl, SSL *peer);
+/* Both ends of such a pair, in turn. */
+void assert_either_end(struct tls_pair_options options);
 
 /* Seal or open one record in h's name, as above. */
 void send_record(struct handoff *h, uint8_t type, const void *content,

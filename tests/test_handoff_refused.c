@@ -20,13 +20,6 @@
 
 #include "handoff_check.h"
 
-#define PREPARED .prepare_ctx = prepare_for_handoff
-
-static void open_pair(struct tls_pair *pair, struct tls_pair_options options)
-{
-	assert_int_equal(tls_pair_new(pair, &options), 0);
-}
-
 /* One sort of connection, asked at both ends, still usable after. */
 static void assert_unfit(struct tls_pair_options options, int error,
 			 const char *words)
@@ -269,7 +262,7 @@ static long pass(BIO *bio, int oper, const char *argp, size_t len, int argi,
 	return ret;
 }
 
-static void a_bio_callback_that_hides_bytes_is_refused(void **state)
+static void a_bio_callback_that_hides_reads_is_refused(void **state)
 {
 	struct tls_pair pair;
 
@@ -277,13 +270,53 @@ static void a_bio_callback_that_hides_bytes_is_refused(void **state)
 	open_pair(&pair, (struct tls_pair_options){ PREPARED });
 	BIO_set_callback_ex(SSL_get_rbio(pair.server), pass);
 	drop(take(pair.server));
-	assert_still_usable(pair.server, pair.client);
+	say(pair.client, "hidden");
+	hear(pair.server, "hidden");
 	assert_refused(pair.server, -EINVAL, "callback");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
 
-#ifndef OPENSSL_NO_DEPRECATED_3_0
+static void a_bio_callback_that_hides_writes_is_refused(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	BIO_set_callback_ex(SSL_get_wbio(pair.server), pass);
+	drop(take(pair.server));
+	say(pair.server, "hidden");
+	assert_refused(pair.server, -EINVAL, "callback");
+	hear(pair.client, "hidden");
+	assert_still_usable(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+/* Whoever writes past OpenSSL breaks the connection; we must not break. */
+static void assert_raw_bytes_refused(const char *bytes, int len,
+				     const char *words)
+{
+	struct tls_pair pair;
+
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	assert_int_equal(BIO_write(SSL_get_wbio(pair.server), bytes, len), len);
+	assert_refused(pair.server, -EPROTO, words);
+	tls_pair_free(&pair);
+}
+
+static void a_record_too_long_is_refused(void **state)
+{
+	(void)state;
+	assert_raw_bytes_refused("\x17\x03\x03\x41\x01\0", 6, "too long");
+	assert_raw_bytes_refused("\x17\x03\x03\xff\xff\0", 6, "too long");
+}
+
+static void a_record_in_the_clear_is_refused(void **state)
+{
+	(void)state;
+	assert_raw_bytes_refused("\x15\x03\x03\0\x02\x02\x28", 7, "clear");
+}
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 static int old_calls;
@@ -318,7 +351,6 @@ static void a_bio_callback_of_the_old_kind_is_refused(void **state)
 	tls_pair_free(&pair);
 }
 #pragma GCC diagnostic pop
-#endif
 
 /* ---- Bytes in OpenSSL's hands ------------------------------------------- */
 
@@ -593,7 +625,10 @@ int main(void)
 		cmocka_unit_test(a_datagram_socket_is_refused),
 		cmocka_unit_test(a_closed_descriptor_is_refused),
 		cmocka_unit_test(a_bio_exchanged_is_refused),
-		cmocka_unit_test(a_bio_callback_that_hides_bytes_is_refused),
+		cmocka_unit_test(a_bio_callback_that_hides_reads_is_refused),
+		cmocka_unit_test(a_bio_callback_that_hides_writes_is_refused),
+		cmocka_unit_test(a_record_too_long_is_refused),
+		cmocka_unit_test(a_record_in_the_clear_is_refused),
 		cmocka_unit_test(a_bio_callback_of_the_old_kind_is_refused),
 		cmocka_unit_test(a_blocked_write_is_refused),
 		cmocka_unit_test(a_write_not_begun_is_refused),
