@@ -34,7 +34,7 @@
  *	be made from any thread, and one reader and one writer thread may share
  *	a connection; tls_close() must not race with calls on the same
  *	connection. A TLS_CONTEXT_LOOP context and its connections belong to
- *	the thread that created it.
+ *	the thread that created it; elsewhere every call returns -EPERM.
  *
  * fork()
  *	Context and connections stay the parent's. In the child every call
@@ -262,7 +262,11 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 	ASYNCTLS_API(write);
 
-#define TLS_MORE 1u /* more follows: leave the last record open */
+/*
+ * More follows: leave the last record open, until a write without this flag
+ * completes it or tls_flush(), tls_read() or tls_close() seals it.
+ */
+#define TLS_MORE 1u
 
 /* tls_write() with flags. */
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,

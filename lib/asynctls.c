@@ -22,8 +22,9 @@ int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 
 void tls_context_free(struct tls_context *ctx)
 {
-	if (!ctx || !*ctx->not_forked)
+	if (!ctx || ctx_enter(ctx))
 		return;
+	ctx_leave(ctx);
 	while (!list_empty(&ctx->conns))
 		tls_close(container_of(ctx->conns.next, struct tls_conn, all),
 			  0);

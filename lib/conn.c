@@ -193,15 +193,16 @@ static void send_due_alert(struct tls_conn *conn)
 
 bool conn_flushed(const struct tls_conn *conn)
 {
-	return conn->tx.error || (!conn->tx.held && !conn->tx.open_len &&
-				  conn->alert_due == ALERT_NONE);
+	return conn->tx.error ||
+	       (!conn->tx.held && !(conn->sealing && conn->tx.open_len) &&
+		conn->alert_due == ALERT_NONE);
 }
 
 static void push(struct tls_conn *conn)
 {
 	send_due_alert(conn);
-	if (conn->flushing)
-		tx_seal_open(&conn->tx);
+	if (conn->sealing && tx_seal_open(&conn->tx) == 0)
+		conn->sealing = false;
 	if (conn->flushing || tx_due(&conn->tx))
 		tx_push(&conn->tx);
 	if (conn->tx.error && !conn->error)
@@ -225,10 +226,16 @@ void conn_advance(struct tls_conn *conn)
 	push(conn);
 }
 
-void conn_flush(struct tls_conn *conn)
+void conn_push(struct tls_conn *conn)
 {
 	conn->flushing = true;
 	push(conn);
+}
+
+void conn_flush(struct tls_conn *conn)
+{
+	conn->sealing = true;
+	conn_push(conn);
 }
 
 void conn_shutdown(struct tls_conn *conn)

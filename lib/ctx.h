@@ -22,6 +22,7 @@ struct tls_context {
 	struct core core;
 	struct choice choice;
 	enum tls_context_kind kind;
+	pthread_t owner; /* of a TLS_CONTEXT_LOOP */
 	struct list conns;
 	struct list ready;     /* connections that had an event lately */
 	struct list ready_end; /* marks the end of a turn through them */
@@ -51,7 +52,7 @@ void ctx_free(struct tls_context *ctx);
 
 /*
  * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
- * child). ctx_leave() submits what is queued, in a worker context, and has the
+ * child, or in another thread than a loop's own). ctx_leave() submits what is queued, in a worker context, and has the
  * worker watch what is left behind.
  */
 int ctx_enter(struct tls_context *ctx);
