@@ -116,6 +116,11 @@ struct tls_config {
 	size_t max_memory;
 	/* AF_ALG operation sockets open at once per context; 256. */
 	unsigned max_op_sockets;
+	/*
+	 * Milliseconds the kernel engine has for a record before the CPU
+	 * engine seals or opens it instead; 1,000.
+	 */
+	unsigned deadline_ms;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -333,6 +338,17 @@ int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 
 enum { TLS_BY_CPU, TLS_BY_KERNEL, TLS_BY_COUNT };
 
+/* Why the CPU engine took a record over from the kernel's. */
+enum {
+	TLS_FAILOVER_NO_SOCKET, /* max_op_sockets, or no descriptor left */
+	TLS_FAILOVER_FULL,	/* the driver's queue (EBUSY, ENOSPC) */
+	TLS_FAILOVER_NO_MEMORY, /* in the kernel */
+	TLS_FAILOVER_DEADLINE,	/* not complete in time */
+	TLS_FAILOVER_TAG,	/* EBADMSG: to be confirmed */
+	TLS_FAILOVER_ERROR,	/* anything else */
+	TLS_FAILOVER_COUNT
+};
+
 /* Counted from the creation of the context; always on. */
 struct tls_stats {
 	uint64_t tx_records[TLS_BY_COUNT]; /* sealed, by engine */
@@ -343,7 +359,8 @@ struct tls_stats {
 	uint64_t tx_in_flight_peak; /* records in an engine, one connection */
 	uint64_t rx_in_flight_peak;
 	uint64_t out_of_order;	/* completed before an earlier record */
-	uint64_t failovers;	/* records the CPU engine took over */
+	uint64_t failovers[TLS_FAILOVER_COUNT]; /* by reason */
+	uint64_t pauses;	/* times the kernel engine was given a rest */
 	uint64_t sends;		/* io_uring sends that completed */
 	uint64_t sent_bytes;	/* wire bytes of them */
 	uint64_t receives;	/* io_uring receives that completed */
@@ -357,6 +374,7 @@ struct tls_stats {
 	uint64_t op_sockets_peak;
 	uint64_t memory_now;	/* bytes of records held */
 	uint64_t memory_peak;
+	uint64_t memory_parked; /* a driver may still write to it */
 	uint64_t deferred_scheduled; /* times the worker was asked to watch */
 	uint64_t deferred_cancelled; /* ... and found the application busy */
 	uint64_t deferred_run;	     /* ... and transmitted in its stead */

@@ -47,7 +47,7 @@ int tls_context_process(struct tls_context *ctx)
 		ctx_flush_held(ctx);
 		ctx_submit(ctx);
 	} while (!ring_listen(ctx->core.ring));
-	ctx_trim(ctx, -1);
+	ctx_limit_wait(ctx, -1);
 	ctx_leave(ctx);
 	return 0;
 }
@@ -427,6 +427,8 @@ int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 			core->slots.allocations + a.allocations;
 	s.op_sockets_now = a.sockets_now;
 	s.op_sockets_peak = a.sockets_peak;
+	s.memory_parked = (core->tx_pool.parked + core->rx_pool.parked) *
+			  BLOCK_SIZE;
 	s.memory_now = (core->tx_pool.held + core->rx_pool.held) * BLOCK_SIZE;
 	s.memory_peak = (core->tx_pool.held_peak + core->rx_pool.held_peak) *
 			BLOCK_SIZE;

@@ -18,6 +18,7 @@ enum {
 	MAX_DEPTH = 4096,
 	MIN_SLOTS = 128,
 	DEFAULT_MEMORY = 64 << 20,
+	DEFAULT_DEADLINE_MS = 1000,
 };
 
 /* ---- Moving on --------------------------------------------------------- */
@@ -55,6 +56,7 @@ static void advance_all(struct tls_context *ctx)
 
 unsigned ctx_step(struct tls_context *ctx)
 {
+	struct dispatch *d = &ctx->core.dispatch;
 	unsigned total = 0, n;
 
 	do {
@@ -63,6 +65,8 @@ unsigned ctx_step(struct tls_context *ctx)
 			ctx->epoch++;
 			ctx->stale = ctx->waiters;
 		}
+		if (d->flying_count)
+			dispatch_expire(d, now_ns());
 		advance_all(ctx);
 		total += n;
 	} while (n);
@@ -112,22 +116,30 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns)
 	wait_unlocked(ctx, ns);
 }
 
-int64_t ctx_trim(struct tls_context *ctx, int64_t ns)
+static int64_t shorter(int64_t a, int64_t b)
+{
+	return a >= 0 && a < b ? a : b;
+}
+
+int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
 {
 	struct afalg_stats stats;
-	uint64_t now;
+	uint64_t now, due;
 
-	if (!ctx->choice.kernel_in_use)
+	if (!ctx->core.dispatch.kernel)
 		return ns;
 	now = now_ns();
+	due = dispatch_due(&ctx->core.dispatch);
+	if (due != UINT64_MAX)
+		ns = shorter(ns, due > now ? (int64_t)(due - now) : 0);
+	if (!ctx->choice.kernel_in_use)
+		return ns;
 	if (now - ctx->last_trim >= CTX_TRIM_NS) {
 		engine_afalg_trim(ctx->choice.kernel);
 		ctx->last_trim = now;
 	}
 	engine_afalg_stats(ctx->choice.kernel, &stats);
-	if (!stats.sockets_now || (ns >= 0 && ns < CTX_TRIM_NS))
-		return ns;
-	return CTX_TRIM_NS;
+	return stats.sockets_now ? shorter(ns, CTX_TRIM_NS) : ns;
 }
 
 bool ctx_block(struct tls_context *ctx, uint64_t deadline)
@@ -146,7 +158,7 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 			return true;
 	}
 	ctx->callers++;
-	ctx_wait_ring(ctx, ctx_trim(ctx, ns));
+	ctx_wait_ring(ctx, ctx_limit_wait(ctx, ns));
 	ctx->callers--;
 	ctx_step(ctx);
 	return true;
@@ -347,10 +359,12 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 	ret = choice_make(&ctx->choice, config, core->ring);
 	if (ret)
 		return ret;
-	core->dispatch.cpu = ctx->choice.cpu;
-	if (ctx->choice.kernel_in_use)
-		core->dispatch.kernel = ctx->choice.kernel;
-	core->dispatch.stats = &core->stats;
+	dispatch_init(&core->dispatch,
+		      ctx->choice.kernel_in_use ? ctx->choice.kernel : NULL,
+		      ctx->choice.cpu, &core->stats,
+		      (config->deadline_ms ? config->deadline_ms :
+					     DEFAULT_DEADLINE_MS) *
+			      (uint64_t)NS_PER_MS);
 	rx_fill_pool(core);
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)

@@ -96,16 +96,18 @@ bool pool_may_take(const struct pool_account *account)
 	       account->held < pool->limit / owners;
 }
 
-struct block *pool_take(struct pool_account *account)
+struct block *pool_take_surely(struct pool_account *account)
 {
-	struct block *b;
+	struct block *b = pool_take_unowned(account->pool);
 
-	if (!pool_may_take(account))
-		return NULL;
-	b = pool_take_unowned(account->pool);
 	if (b)
 		pool_adopt(account, b);
 	return b;
+}
+
+struct block *pool_take(struct pool_account *account)
+{
+	return pool_may_take(account) ? pool_take_surely(account) : NULL;
 }
 
 void block_get(struct block *block)
@@ -122,8 +124,10 @@ void block_put(struct pool_account *account, struct block *block)
 	pool->held--;
 	if (--account->held == 0)
 		pool->owners--;
-	if (block->parked)
+	if (block->parked) {
+		pool->parked++;
 		return;
+	}
 	block->next = pool->free;
 	pool->free = block;
 }

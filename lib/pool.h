@@ -32,6 +32,7 @@ struct pool {
 	size_t limit; /* blocks */
 	size_t held;
 	size_t held_peak;
+	size_t parked;
 	size_t owners; /* accounts that hold anything */
 	uint64_t allocations;
 };
@@ -48,6 +49,8 @@ void pool_destroy(struct pool *pool);
 bool pool_may_take(const struct pool_account *account);
 /* A block with one reference; NULL if the account may not, or no memory. */
 struct block *pool_take(struct pool_account *account);
+/* A block whatever the share and limit; NULL only for lack of memory. */
+struct block *pool_take_surely(struct pool_account *account);
 /* A block of nobody's account, for receive buffers not yet anyone's. */
 struct block *pool_take_unowned(struct pool *pool);
 /* Charge such a block to an account. */

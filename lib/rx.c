@@ -6,12 +6,13 @@
 
 static void received(struct ring_op *op, int result, int buffer);
 
-void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq)
+void rx_init(struct rx *rx, struct core *core, struct list *todo,
+	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
 {
 	*rx = (struct rx){
 		.core = core,
 		.todo = todo,
+		.health = health,
 		.fd = fd,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
@@ -120,7 +121,10 @@ static bool backlogged(const struct rx *rx)
 {
 	const size_t per_block = BLOCK_SIZE / RECORD_PLAIN_MAX;
 
-	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+	const struct engine *e = dispatch_engine(&rx->core->dispatch,
+						 rx->gen->cipher);
+
+	if (!e || e->ops->synchronous)
 		return queue_count(&rx->queue) > 0;
 	return rx->memory.held > 1 + 2 * rx->core->depth / per_block ||
 	       queue_full(&rx->queue) ||
@@ -172,13 +176,33 @@ static bool place(struct rx *rx, struct slot *slot, size_t body)
 	uint8_t *out;
 
 	slot->op.out = slot->wire + RECORD_HEADER;
-	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+	if (!slot->engine || slot->engine->ops->synchronous)
 		return true;
 	out = block_carve(&rx->memory, &rx->out, RECORD_HEADER + body);
 	if (!out)
 		return false;
 	slot->side_block = rx->out;
 	slot->op.out = out + RECORD_HEADER;
+	return true;
+}
+
+/* The ciphertext stays where it is. */
+static bool relocate(struct slot *slot)
+{
+	struct rx *rx = slot->owner;
+	struct block *b = pool_take_surely(&rx->memory);
+
+	if (!b)
+		return false;
+	if (rx->out == slot->side_block) {
+		block_put(&rx->memory, rx->out);
+		rx->out = NULL;
+	}
+	slot->side_block->parked = true;
+	block_put(&rx->memory, slot->side_block);
+	slot->side_block = b;
+	b->used = slot->wire_len;
+	slot->op.out = b->data + RECORD_HEADER;
 	return true;
 }
 
@@ -200,6 +224,8 @@ static bool take_record(struct rx *rx, size_t body)
 		return false;
 	slot->wire = rx->chunk->data + rx->parsed;
 	slot->wire_len = RECORD_HEADER + body;
+	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
+				       rx->health);
 	if (!place(rx, slot, body)) {
 		queue_unpush(&rx->queue, &rx->memory);
 		return false;
@@ -207,6 +233,8 @@ static bool take_record(struct rx *rx, size_t body)
 	block_get(rx->chunk);
 	slot->wire_block = rx->chunk;
 	slot->owner = rx;
+	slot->health = rx->health;
+	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
 	slot->op.aad = slot->wire;

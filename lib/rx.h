@@ -19,6 +19,7 @@
 struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
+	struct health *health;
 	/*
 	 * A record that is no application data, at its turn, authenticated.
 	 * 0 or -errno, with *alert what to send.
@@ -43,8 +44,8 @@ struct rx {
 	struct ring_op recv_op;
 };
 
-void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq);
+void rx_init(struct rx *rx, struct core *core, struct list *todo,
+	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Put what was received before, sealed or already opened, in front. Before

@@ -6,12 +6,13 @@
 
 static void sent(struct ring_op *op, int result, int buffer);
 
-void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq)
+void tx_init(struct tx *tx, struct core *core, struct list *todo,
+	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
 {
 	*tx = (struct tx){
 		.core = core,
 		.todo = todo,
+		.health = health,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
@@ -59,7 +60,7 @@ bool tx_room(const struct tx *tx)
 static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		  size_t len, struct block *in_block)
 {
-	bool keep = dispatch_keeps_input(&tx->core->dispatch, tx->gen->cipher);
+	bool keep = slot->engine && !slot->engine->ops->synchronous;
 
 	slot->wire_len = RECORD_OVERHEAD + len;
 	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
@@ -82,6 +83,29 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 	return true;
 }
 
+/* The plaintext stays: the kernel has read it by the time it is slow. */
+static bool relocate(struct slot *slot)
+{
+	struct tx *tx = slot->owner;
+	struct block *b = pool_take_surely(&tx->memory);
+
+	if (!b)
+		return false;
+	if (tx->wire == slot->wire_block) {
+		block_put(&tx->memory, tx->wire);
+		tx->wire = NULL;
+	}
+	slot->wire_block->parked = true;
+	block_put(&tx->memory, slot->wire_block);
+	slot->wire_block = b;
+	slot->wire = b->data;
+	b->used = slot->wire_len;
+	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
+	slot->op.aad = slot->wire;
+	slot->op.out = slot->wire + RECORD_HEADER;
+	return true;
+}
+
 /* One record into the line and to an engine. False: no room. */
 static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		 struct block *in_block)
@@ -90,6 +114,8 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 
 	if (!slot)
 		return false;
+	slot->engine = dispatch_choose(&tx->core->dispatch, tx->gen->cipher,
+				       tx->health);
 	if (!place(tx, slot, in, len, in_block)) {
 		queue_unpush(&tx->queue, &tx->memory);
 		return false;
@@ -97,6 +123,8 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	tx->seq++;
 	tx->held += slot->wire_len;
 	slot->owner = tx;
+	slot->health = tx->health;
+	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);

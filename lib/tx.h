@@ -23,6 +23,7 @@ enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
 struct tx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
+	struct health *health;
 	int fd;
 	int error; /* sticky; nothing more is sealed or sent */
 	struct keygen *gen;
@@ -44,8 +45,8 @@ struct tx {
 	struct iovec iov[TX_IOV];
 };
 
-void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq);
+void tx_init(struct tx *tx, struct core *core, struct list *todo,
+	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Take up to len bytes into records; the last one stays open if more is set.

@@ -20,13 +20,13 @@ static void sleep_until(struct tls_context *ctx, uint64_t when)
 
 static bool work_left(const struct tls_context *ctx)
 {
-	return !list_empty(&ctx->core.held);
+	return !list_empty(&ctx->core.held) || ctx->core.dispatch.flying_count;
 }
 
 /* Wakes now and then only while the kernel engine has sockets to close. */
 static void idle(struct tls_context *ctx)
 {
-	int64_t ns = ctx_trim(ctx, -1);
+	int64_t ns = ctx_limit_wait(ctx, -1);
 
 	ctx->worker_idle = true;
 	if (ns < 0)
@@ -55,7 +55,7 @@ static void run(struct tls_context *ctx)
 			break;
 		}
 		if (work_left(ctx))
-			ctx_wait_ring(ctx, -1);
+			ctx_wait_ring(ctx, ctx_limit_wait(ctx, -1));
 		ctx_step(ctx);
 	}
 }
