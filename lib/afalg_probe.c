@@ -74,7 +74,8 @@ static bool refuse_bind(struct afalg_choice *choice, const char *name, int err)
 			      value, name);
 	if (err == -ENOENT)
 		return refuse(choice,
-			      "AF_ALG has no %s (or no module algif_aead)",
+			      "AF_ALG has no %s (drivers are named as in "
+			      "/proc/crypto), or no module algif_aead",
 			      name);
 	if (err == -EMFILE || err == -ENFILE)
 		return refuse(choice, "no descriptor left (ulimit -n)");
