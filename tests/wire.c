@@ -128,6 +128,7 @@ void wire_new(struct wire *w, const struct wire_options *o)
 	config.engine = TLS_ENGINE_CPU;
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
+	config.deadline_ms = o->deadline_ms;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);

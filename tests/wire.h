@@ -24,6 +24,7 @@ struct wire_options {
 	bool we_are_client;
 	unsigned depth;
 	size_t max_memory;
+	unsigned deadline_ms;
 	struct fake_engine *fake; /* in the kernel engine's place */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
