@@ -174,6 +174,15 @@ struct tls_event {
 };
 
 /*
+ * Which events tls_context_wait() is to report for this connection; all of
+ * them to begin with. Who cannot take more data now, because a write found no
+ * room, leaves TLS_READABLE out until TLS_WRITABLE comes. (Data not read stays
+ * with the peer, by TCP's flow control.)
+ */
+int tls_conn_want(struct tls_conn *conn, unsigned events)
+	ASYNCTLS_API(conn_want);
+
+/*
  * Process, then wait until a connection has an event or timeout_ms
  * milliseconds have passed (-1: no limit, 0: do not wait). Readable is reported
  * as long as tls_read() would return something the application has not had;
@@ -299,7 +308,7 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 
 /*
  * Send close_notify after everything written; reading goes on. Returns as
- * tls_flush() does.
+ * tls_flush() does; a second call is a tls_flush().
  */
 ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
 
@@ -307,8 +316,10 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * Send what is left and close_notify, waiting at most timeout_ms milliseconds
  * (-1: as long as it takes) for the socket to take it, and free the
  * connection. Returns how many application bytes the socket did not take:
- * they are lost. A connection that failed returns its error. The descriptor
- * stays open: closing it is the application's. NULL is allowed.
+ * they are lost, and close_notify with them. (With a time-out of 0 and a full
+ * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
+ * A connection that failed returns its error. The descriptor stays open:
+ * closing it is the application's. NULL is allowed.
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 

@@ -18,6 +18,7 @@ void conn_init(struct tls_conn *conn, struct core *core, int fd,
 		.core = core,
 		.fd = fd,
 		.is_server = is_server,
+		.wanted = TLS_READABLE | TLS_WRITABLE | TLS_CLOSED,
 		.alert_sent = ALERT_NONE,
 		.alert_received = ALERT_NONE,
 		.alert_due = ALERT_NONE,
@@ -266,5 +267,5 @@ unsigned conn_events(const struct tls_conn *conn)
 	if ((conn->wants_room && (conn->error || tx_room(&conn->tx))) ||
 	    (conn->wants_flush && conn_flushed(conn)))
 		events |= TLS_WRITABLE;
-	return events;
+	return events & conn->wanted;
 }

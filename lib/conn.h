@@ -29,6 +29,7 @@ struct tls_conn {
 	char words[120];
 	int alert_sent, alert_received; /* ALERT_NONE: none */
 	int alert_due;			/* waits for room in tx's line */
+	unsigned wanted; /* events to be reported */
 	bool closing;	 /* no new operation is started */
 	bool shut;	 /* nothing more may be written */
 	bool flushing;	 /* what becomes ready is sent without gathering */

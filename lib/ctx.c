@@ -153,9 +153,12 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 		ns = (int64_t)(deadline - now);
 	}
 	if (ctx->kind == TLS_CONTEXT_WORKER) {
+		uint64_t epoch = ctx->epoch;
+
 		ctx_submit(ctx);
-		if (ctx_step(ctx))
-			return true;
+		ctx_step(ctx);
+		if (epoch != ctx->epoch)
+			return true; /* maybe what the caller waits for */
 	}
 	ctx->callers++;
 	ctx_wait_ring(ctx, ctx_limit_wait(ctx, ns));

@@ -40,7 +40,7 @@ struct tls_context {
 	unsigned waiters;   /* threads in ring_wait() without the lock */
 	unsigned callers;   /* ... of the application's */
 	unsigned stale;	    /* ... that a reap has overtaken */
-	uint64_t epoch;
+	uint64_t epoch; /* of reaps that found something; in a loop too */
 	int poll_fd;  /* epoll of the ring and event_fd; in a loop the ring */
 	int event_fd; /* signalled for connections made ready in passing */
 	bool signalled;
@@ -67,7 +67,9 @@ void ctx_flush_held(struct tls_context *ctx);
 
 /*
  * Wait for a completion until deadline (now_ns() time, UINT64_MAX for none),
- * then act on it. Returns false when the deadline has passed.
+ * then act on it. Returns false when the deadline has passed. What the caller
+ * waits for must not have been acted upon since it last looked: it looks, and
+ * calls this, with no ctx_step() or ctx_submit() in between.
  */
 bool ctx_block(struct tls_context *ctx, uint64_t deadline);
 
