@@ -95,6 +95,16 @@ enum tls_engine {
 	TLS_ENGINE_CPU,	  /* in this process, with intel-ipsec-mb */
 };
 
+/*
+ * Whether each record goes to the kernel engine or to the CPU's by what its
+ * length and the records behind it promise, from measured times.
+ */
+enum tls_hybrid {
+	TLS_HYBRID_DEFAULT, /* on with TLS_ENGINE_AUTO, else off */
+	TLS_HYBRID_ON,
+	TLS_HYBRID_OFF, /* all to the kernel engine while it is well */
+};
+
 /* Zero in any field means its default. */
 struct tls_config {
 	size_t size; /* sizeof(struct tls_config); TLS_CONFIG_INIT sets it */
@@ -121,6 +131,7 @@ struct tls_config {
 	 * engine seals or opens it instead; 1,000.
 	 */
 	unsigned deadline_ms;
+	enum tls_hybrid hybrid;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 

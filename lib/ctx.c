@@ -367,7 +367,8 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 		      ctx->choice.cpu, &core->stats,
 		      (config->deadline_ms ? config->deadline_ms :
 					     DEFAULT_DEADLINE_MS) *
-			      (uint64_t)NS_PER_MS);
+			      (uint64_t)NS_PER_MS,
+		      ctx->choice.hybrid);
 	rx_fill_pool(core);
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)

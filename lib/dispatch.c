@@ -14,7 +14,7 @@ enum {
 
 void dispatch_init(struct dispatch *d, struct engine *kernel,
 		   struct engine *cpu, struct tls_stats *stats,
-		   uint64_t deadline)
+		   uint64_t deadline, bool hybrid)
 {
 	*d = (struct dispatch){
 		.kernel = kernel,
@@ -24,6 +24,7 @@ void dispatch_init(struct dispatch *d, struct engine *kernel,
 		.window = UINT_MAX,
 	};
 	list_init(&d->flying);
+	hybrid_init(&d->hybrid, hybrid && kernel && cpu);
 }
 
 /* ---- Choosing ---------------------------------------------------------- */
@@ -53,14 +54,15 @@ static bool paused(struct health *health)
 }
 
 struct engine *dispatch_choose(struct dispatch *d, const struct cipher *cipher,
-			       struct health *health)
+			       struct health *health, size_t len,
+			       unsigned queue)
 {
 	struct engine *first = dispatch_engine(d, cipher);
 
 	if (first != d->kernel || !has(d->cpu, cipher))
 		return first;
 	if (d->flying_count >= d->window || paused(health) ||
-	    paused(&d->health))
+	    paused(&d->health) || hybrid_prefers_cpu(&d->hybrid, len, queue))
 		return d->cpu;
 	return first;
 }
@@ -90,6 +92,9 @@ static void note_failure(struct dispatch *d, struct slot *slot)
 
 static void note_success(struct dispatch *d, struct slot *slot)
 {
+	if (d->hybrid.on)
+		hybrid_kernel_done(&d->hybrid, slot->submitted, now_ns(),
+				   d->flying_count > 0);
 	slot->health->failures = slot->health->pauses = 0;
 	d->health.failures = d->health.pauses = 0;
 	if (d->window != UINT_MAX && ++d->grown >= d->window) {
@@ -150,6 +155,20 @@ static void finish_on_cpu(struct dispatch *d, struct slot *slot)
 		slot->op.result = ret;
 }
 
+/* What was meant for the CPU engine is timed now and then. */
+static void run_on_cpu(struct dispatch *d, struct slot *slot)
+{
+	uint64_t began;
+
+	if (!hybrid_times_cpu(&d->hybrid, slot->op.in_len)) {
+		finish_on_cpu(d, slot);
+		return;
+	}
+	began = now_ns();
+	finish_on_cpu(d, slot);
+	hybrid_cpu_done(&d->hybrid, slot->op.in_len, now_ns() - began);
+}
+
 static void fail_over(struct dispatch *d, struct slot *slot, int error,
 		      bool refused)
 {
@@ -191,7 +210,7 @@ int dispatch_submit(struct dispatch *d, struct slot *slot)
 	int ret;
 
 	if (slot->engine != d->kernel || !d->kernel) {
-		finish_on_cpu(d, slot);
+		run_on_cpu(d, slot);
 		count(d, slot);
 		return ENGINE_DONE;
 	}

@@ -225,7 +225,8 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->wire = rx->chunk->data + rx->parsed;
 	slot->wire_len = RECORD_HEADER + body;
 	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
-				       rx->health);
+				       rx->health, body,
+				       queue_count(&rx->queue));
 	if (!place(rx, slot, body)) {
 		queue_unpush(&rx->queue, &rx->memory);
 		return false;

@@ -106,6 +106,14 @@ static bool relocate(struct slot *slot)
 	return true;
 }
 
+/* Records of this connection in an engine, or about to be given to one. */
+static unsigned queue_hint(const struct tx *tx)
+{
+	return tx->queue.in_flight +
+	       (unsigned)((tx->waiting + RECORD_PLAIN_MAX - 1) /
+			  RECORD_PLAIN_MAX);
+}
+
 /* One record into the line and to an engine. False: no room. */
 static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		 struct block *in_block)
@@ -115,7 +123,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	if (!slot)
 		return false;
 	slot->engine = dispatch_choose(&tx->core->dispatch, tx->gen->cipher,
-				       tx->health);
+				       tx->health, len, queue_hint(tx));
 	if (!place(tx, slot, in, len, in_block)) {
 		queue_unpush(&tx->queue, &tx->memory);
 		return false;
@@ -198,7 +206,10 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 	size_t done = 0;
 
 	while (done < len && !tx->error) {
-		size_t n = write_record(tx, buf + done, len - done, more);
+		size_t n;
+
+		tx->waiting = len - done;
+		n = write_record(tx, buf + done, len - done, more);
 
 		if (!n)
 			break;
@@ -208,6 +219,7 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 		if (tx_due(tx))
 			tx_push(tx);
 	}
+	tx->waiting = 0;
 	/* A full window keeps it open; the next call or flush tries again. */
 	if (!more && done == len)
 		tx_seal_open(tx);

@@ -35,6 +35,7 @@ struct tx {
 	uint8_t *open; /* the open record's plaintext, in a block of its own */
 	struct block *open_block;
 	size_t open_len;
+	size_t waiting;	   /* application bytes at hand, not yet in line */
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
