@@ -371,19 +371,26 @@ enum {
 	TLS_FAILOVER_COUNT
 };
 
-/* Counted from the creation of the context; always on. */
+/*
+ * Counted from the creation of the context, or of the connection (where what
+ * belongs to a context is 0); always on. Fields will only be added at the end.
+ */
 struct tls_stats {
 	uint64_t tx_records[TLS_BY_COUNT]; /* sealed, by engine */
 	uint64_t tx_bytes[TLS_BY_COUNT];   /* application bytes of them */
 	uint64_t rx_records[TLS_BY_COUNT]; /* opened, by engine */
 	uint64_t rx_bytes[TLS_BY_COUNT];
 	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
-	uint64_t tx_in_flight_peak; /* records in an engine, one connection */
+	uint64_t tx_in_flight_now;  /* records in an engine */
+	uint64_t rx_in_flight_now;
+	uint64_t tx_in_flight_peak; /* most of one connection */
 	uint64_t rx_in_flight_peak;
 	uint64_t out_of_order;	/* completed before an earlier record */
 	uint64_t failovers[TLS_FAILOVER_COUNT]; /* by reason */
 	uint64_t pauses;	/* times the kernel engine was given a rest */
 	uint64_t sends;		/* io_uring sends that completed */
+	uint64_t sent_records;	/* records that left with them */
+	uint64_t ready_wait_ns; /* what the oldest record of each had waited */
 	uint64_t sent_bytes;	/* wire bytes of them */
 	uint64_t receives;	/* io_uring receives that completed */
 	uint64_t received_bytes;
@@ -402,9 +409,19 @@ struct tls_stats {
 	uint64_t deferred_run;	     /* ... and transmitted in its stead */
 };
 
-/* Copy the context's counters. size is sizeof(struct tls_stats). */
+/*
+ * Copy the counters of a context, with all connections it has and had, or of
+ * one connection. size is sizeof(struct tls_stats).
+ */
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 		      size_t size) ASYNCTLS_API(context_stats);
+
+int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
+	ASYNCTLS_API(conn_stats);
+
+/* Add more to total; of peaks the larger remains. */
+void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
+	ASYNCTLS_API(stats_add);
 
 /* Write stats as one line of JSON to buf, as snprintf() does. */
 int tls_stats_json(const struct tls_stats *stats, char *buf, size_t len)

@@ -21,7 +21,7 @@ struct tls_conn {
 	void *data;
 	int fd;
 	bool is_server;
-	struct health health; /* of the kernel engine, as met here */
+	struct account account;
 	struct tx tx;
 	struct rx rx;
 

@@ -230,6 +230,7 @@ void ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 	list_remove(&conn->all);
 	tx_destroy(&conn->tx);
 	rx_destroy(&conn->rx);
+	tls_stats_add(&ctx->core.stats, &conn->account.stats);
 	ctx->core.stats.connections_now--;
 }
 
@@ -364,7 +365,7 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 		return ret;
 	dispatch_init(&core->dispatch,
 		      ctx->choice.kernel_in_use ? ctx->choice.kernel : NULL,
-		      ctx->choice.cpu, &core->stats,
+		      ctx->choice.cpu,
 		      (config->deadline_ms ? config->deadline_ms :
 					     DEFAULT_DEADLINE_MS) *
 			      (uint64_t)NS_PER_MS,

@@ -26,10 +26,15 @@ struct health {
 	uint64_t paused_until; /* now_ns() time; 0: in use */
 };
 
+/* What a connection has done, and how the kernel engine did there. */
+struct account {
+	struct health health;
+	struct tls_stats stats;
+};
+
 struct dispatch {
 	struct engine *kernel; /* NULL: not in use */
 	struct engine *cpu;    /* NULL: not in this build */
-	struct tls_stats *stats;
 	uint64_t deadline; /* nanoseconds the kernel engine has for a record */
 	struct health health;
 	struct hybrid hybrid;
@@ -40,8 +45,7 @@ struct dispatch {
 };
 
 void dispatch_init(struct dispatch *d, struct engine *kernel,
-		   struct engine *cpu, struct tls_stats *stats,
-		   uint64_t deadline, bool hybrid);
+		   struct engine *cpu, uint64_t deadline, bool hybrid);
 
 /* The engine that takes this cipher's records first; NULL if none has it. */
 struct engine *dispatch_engine(const struct dispatch *d,
@@ -54,7 +58,7 @@ struct engine *dispatch_engine(const struct dispatch *d,
  * operation reads must stay in place.
  */
 struct engine *dispatch_choose(struct dispatch *d, const struct cipher *cipher,
-			       struct health *health, size_t len,
+			       struct account *account, size_t len,
 			       unsigned queue);
 
 /*

@@ -7,12 +7,12 @@
 static void received(struct ring_op *op, int result, int buffer);
 
 void rx_init(struct rx *rx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*rx = (struct rx){
 		.core = core,
 		.todo = todo,
-		.health = health,
+		.account = account,
 		.fd = fd,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
@@ -69,12 +69,12 @@ static void received(struct ring_op *op, int result, int buffer)
 	struct rx *rx = container_of(op, struct rx, recv_op);
 
 	rx->receiving = false;
-	rx->core->stats.receives++;
+	rx->account->stats.receives++;
 	if (buffer >= 0)
 		adopt(rx, buffer);
 	if (result > 0) {
 		rx->filled += (size_t)result;
-		rx->core->stats.received_bytes += (size_t)result;
+		rx->account->stats.received_bytes += (size_t)result;
 	} else if (result == 0) {
 		rx->eof = true;
 	} else if (result != -EINTR && result != -EAGAIN &&
@@ -157,7 +157,7 @@ static void receive(struct rx *rx)
 static void opened(struct rx *rx, struct slot *slot)
 {
 	if (queue_completed(&rx->queue, slot, slot->op.result != 0))
-		rx->core->stats.out_of_order++;
+		rx->account->stats.out_of_order++;
 }
 
 static void open_done(struct aead_op *op)
@@ -212,7 +212,7 @@ static void start(struct rx *rx, struct slot *slot)
 		opened(rx, slot);
 	else
 		queue_submitted(&rx->queue, slot,
-				&rx->core->stats.rx_in_flight_peak);
+				&rx->account->stats.rx_in_flight_peak);
 }
 
 /* A whole record is at rx->parsed: into the line. */
@@ -225,7 +225,7 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->wire = rx->chunk->data + rx->parsed;
 	slot->wire_len = RECORD_HEADER + body;
 	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
-				       rx->health, body,
+				       rx->account, body,
 				       queue_count(&rx->queue));
 	if (!place(rx, slot, body)) {
 		queue_unpush(&rx->queue, &rx->memory);
@@ -234,7 +234,7 @@ static bool take_record(struct rx *rx, size_t body)
 	block_get(rx->chunk);
 	slot->wire_block = rx->chunk;
 	slot->owner = rx;
-	slot->health = rx->health;
+	slot->account = rx->account;
 	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
@@ -310,7 +310,7 @@ static bool examine(struct rx *rx, struct slot *slot)
 	if (slot->type == RECORD_DATA) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
-		rx->core->stats.rx_bytes[by] += (size_t)n;
+		rx->account->stats.rx_bytes[by] += (size_t)n;
 		return n > 0; /* an empty one is legal, and no end of file */
 	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);

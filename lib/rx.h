@@ -19,7 +19,7 @@
 struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
-	struct health *health;
+	struct account *account;
 	/*
 	 * A record that is no application data, at its turn, authenticated.
 	 * 0 or -errno, with *alert what to send.
@@ -45,7 +45,7 @@ struct rx {
 };
 
 void rx_init(struct rx *rx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Put what was received before, sealed or already opened, in front. Before

@@ -7,12 +7,12 @@
 static void sent(struct ring_op *op, int result, int buffer);
 
 void tx_init(struct tx *tx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*tx = (struct tx){
 		.core = core,
 		.todo = todo,
-		.health = health,
+		.account = account,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
@@ -29,7 +29,7 @@ static void sealed(struct tx *tx, struct slot *slot)
 	bool failed = slot->op.result != 0;
 
 	if (queue_completed(&tx->queue, slot, failed))
-		tx->core->stats.out_of_order++;
+		tx->account->stats.out_of_order++;
 }
 
 static void seal_done(struct aead_op *op)
@@ -76,7 +76,7 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		if (!copy)
 			return false;
 		slot->side_block = tx->side;
-		tx->core->stats.tx_copied_bytes += len;
+		tx->account->stats.tx_copied_bytes += len;
 		in = memcpy(copy, in, len);
 	}
 	slot->op.in = in;
@@ -123,15 +123,17 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	if (!slot)
 		return false;
 	slot->engine = dispatch_choose(&tx->core->dispatch, tx->gen->cipher,
-				       tx->health, len, queue_hint(tx));
+				       tx->account, len, queue_hint(tx));
 	if (!place(tx, slot, in, len, in_block)) {
 		queue_unpush(&tx->queue, &tx->memory);
 		return false;
 	}
 	tx->seq++;
+	if (!tx->held)
+		tx->ready_since = tx->last_write;
 	tx->held += slot->wire_len;
 	slot->owner = tx;
-	slot->health = tx->health;
+	slot->account = tx->account;
 	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
@@ -148,7 +150,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		sealed(tx, slot);
 	else
 		queue_submitted(&tx->queue, slot,
-				&tx->core->stats.tx_in_flight_peak);
+				&tx->account->stats.tx_in_flight_peak);
 	return true;
 }
 
@@ -180,7 +182,7 @@ static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
 	}
 	len = min_size(len, RECORD_PLAIN_MAX - tx->open_len);
 	memcpy(tx->open + tx->open_len, buf, len);
-	tx->core->stats.tx_copied_bytes += len;
+	tx->account->stats.tx_copied_bytes += len;
 	tx->open_len += len;
 	return len;
 }
@@ -274,6 +276,7 @@ static int gather(struct tx *tx)
 void tx_push(struct tx *tx)
 {
 	struct slot *head = queue_head(&tx->queue);
+	uint64_t now;
 	int n, ret;
 
 	if (tx->sending || tx->error || !head)
@@ -295,6 +298,9 @@ void tx_push(struct tx *tx)
 		ret = ring_sendmsg(tx->core->ring, tx->fd, &tx->msg,
 				   &tx->send_op);
 	tx->sending = ret == 0;
+	now = now_ns();
+	tx->account->stats.ready_wait_ns += now - tx->ready_since;
+	tx->ready_since = now;
 }
 
 /* Give back what a connection with nothing under way need not hold. */
@@ -309,7 +315,7 @@ static void release_blocks(struct tx *tx)
 
 static void advance(struct tx *tx, size_t n)
 {
-	tx->core->stats.sent_bytes += n;
+	tx->account->stats.sent_bytes += n;
 	tx->held -= n;
 	n += tx->head_sent;
 	while (queue_count(&tx->queue)) {
@@ -319,6 +325,7 @@ static void advance(struct tx *tx, size_t n)
 			break;
 		n -= head->wire_len;
 		tx->unsent -= head->content_len;
+		tx->account->stats.sent_records++;
 		queue_pop(&tx->queue, &tx->memory);
 	}
 	tx->head_sent = n;
@@ -332,7 +339,7 @@ static void sent(struct ring_op *op, int result, int buffer)
 
 	(void)buffer;
 	tx->sending = false;
-	tx->core->stats.sends++;
+	tx->account->stats.sends++;
 	/*
 	 * None of these is the connection's fault; -ECANCELED comes when the
 	 * thread that submitted the send has ended. The next push resumes.

@@ -23,7 +23,7 @@ enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
 struct tx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
-	struct health *health;
+	struct account *account;
 	int fd;
 	int error; /* sticky; nothing more is sealed or sent */
 	struct keygen *gen;
@@ -39,7 +39,8 @@ struct tx {
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
-	uint64_t last_write;
+	uint64_t last_write;  /* now_ns() of the latest write */
+	uint64_t ready_since; /* ... of the first that is still held */
 	bool sending;
 	struct ring_op send_op;
 	struct msghdr msg;
@@ -47,7 +48,7 @@ struct tx {
 };
 
 void tx_init(struct tx *tx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Take up to len bytes into records; the last one stays open if more is set.

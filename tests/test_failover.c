@@ -225,7 +225,7 @@ static void after_the_rest_it_is_tried_again(void **state)
 	open_wire((struct wire_options){ .kind = TLS_CONTEXT_LOOP });
 	fail_records(4, FAKE_FAILS);
 	assert_false(kernel_is_offered_a_record());
-	w.conn->health.paused_until = now_ns(); /* a second later */
+	w.conn->account.health.paused_until = now_ns(); /* a second later */
 	assert_true(kernel_is_offered_a_record());
 	assert_true(kernel_is_offered_a_record());
 	expect_all_written();
@@ -239,10 +239,10 @@ static void a_rest_after_a_rest_is_twice_as_long(void **state)
 	(void)state;
 	open_wire((struct wire_options){ .kind = TLS_CONTEXT_LOOP });
 	fail_records(4, FAKE_FAILS);
-	first = w.conn->health.paused_until - now_ns();
-	w.conn->health.paused_until = now_ns();
+	first = w.conn->account.health.paused_until - now_ns();
+	w.conn->account.health.paused_until = now_ns();
 	fail_records(1, FAKE_FAILS);
-	second = w.conn->health.paused_until - now_ns();
+	second = w.conn->account.health.paused_until - now_ns();
 	assert_true(second > first + first / 2);
 	expect_all_written();
 	close_wire();
@@ -256,10 +256,10 @@ static void failures_on_many_connections_give_it_a_rest_on_the_context(
 	(void)state;
 	open_wire((struct wire_options){ .kind = TLS_CONTEXT_LOOP });
 	for (i = 0; i < 32; i++) {
-		w.conn->health = (struct health){ 0 }; /* another one */
+		w.conn->account.health = (struct health){ 0 }; /* another one */
 		fail_records(1, FAKE_FAILS);
 	}
-	w.conn->health = (struct health){ 0 };
+	w.conn->account.health = (struct health){ 0 };
 	assert_false(kernel_is_offered_a_record());
 	assert_true(w.ctx->core.dispatch.health.paused_until > 0);
 	expect_all_written();
@@ -302,7 +302,7 @@ static void a_peers_forgery_is_not_held_against_the_engine(void **state)
 	tls_context_process(w.ctx);
 	fake_complete(fake, 0, FAKE_FORGED);
 	assert_int_equal(tls_read(w.conn, buf, sizeof(buf)), -EBADMSG);
-	assert_int_equal(w.conn->health.failures, 0);
+	assert_int_equal(w.conn->account.health.failures, 0);
 	assert_int_equal(stats().failovers[TLS_FAILOVER_TAG], 1);
 	close_wire();
 }

@@ -128,7 +128,7 @@ static void outcomes_of(int turn, enum fake_outcome out[RECORDS])
 /* What fails in a row would give the engine a rest. */
 static void forget_failures(void)
 {
-	shared.conn->health = (struct health){ 0 };
+	shared.conn->account.health = (struct health){ 0 };
 	shared.ctx->core.dispatch.health = (struct health){ 0 };
 }
 
