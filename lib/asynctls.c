@@ -173,6 +173,8 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 	if (conn->shut)
 		return -EPIPE;
 	n = tx_write(&conn->tx, buf, len, more);
+	if (!more && conn->tx.open)
+		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
 	if (conn->core->dispatch.kernel || conn->tx.sending)
 		ctx_submit(conn->ctx);
