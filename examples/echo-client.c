@@ -7,7 +7,7 @@
  * connection, as a context of the kind TLS_CONTEXT_WORKER allows: neither can
  * keep the other from going on when the network is full.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include "common.h"
 
 #include <errno.h>
@@ -291,9 +291,9 @@ static _Noreturn void handshake_failed(const SSL *ssl)
 	die("handshake: %s", words);
 }
 
-static struct tls_conn *handshake(struct tls_context *ctx, int fd)
+static struct tls_conn *handshake(struct tls_context *ctx, SSL_CTX *ssl_ctx,
+				  int fd)
 {
-	SSL_CTX *ssl_ctx = new_ssl_ctx();
 	struct tls_conn *conn;
 	SSL *ssl = SSL_new(ssl_ctx);
 
@@ -306,9 +306,8 @@ static struct tls_conn *handshake(struct tls_context *ctx, int fd)
 		handshake_failed(ssl);
 	if (tls_handoff(&conn, ctx, ssl))
 		die("hand-over: %s", tls_last_error());
-	/* The library has all it needs. */
+	/* The connection needs it no more. */
 	SSL_free(ssl);
-	SSL_CTX_free(ssl_ctx);
 	return conn;
 }
 
@@ -397,6 +396,7 @@ int main(int argc, char **argv)
 {
 	struct tls_context *ctx;
 	struct tls_conn *conn;
+	SSL_CTX *ssl_ctx;
 	int fd;
 
 	parse_options(argc, argv);
@@ -409,8 +409,10 @@ int main(int argc, char **argv)
 
 	if (tls_context_new(&ctx, &options.config))
 		die("cannot create a context: %s", tls_last_error());
+	ssl_ctx = new_ssl_ctx();
 	fd = connect_to(options.host, options.port);
-	conn = handshake(ctx, fd);
+	conn = handshake(ctx, ssl_ctx, fd);
+	SSL_CTX_free(ssl_ctx);
 	exchange(conn);
 	tls_close(conn, 1000);
 	close(fd);

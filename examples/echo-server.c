@@ -6,7 +6,7 @@
  * holds the listening socket, the sockets still in their handshake, and the
  * context's descriptor: that one stands for every connection handed over.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include "server-setup.h"
 
 #include <errno.h>
@@ -32,6 +32,7 @@ enum {
 	DRAIN_MS = 5000, /* for all connections to end after SIGTERM */
 	QUIET_MS = 50,   /* so long without data: all of it has arrived */
 	TICK_MS = 10,
+	HELD_MS = 1,
 	RETRY_MS = 100, /* between attempts to accept without descriptors */
 };
 
@@ -143,7 +144,7 @@ static bool advance(struct peer *p)
 	if (n == 0)
 		n = finish(p);
 	if (n > 0)
-		return false; /* CLOSED goes on being reported: try again */
+		return false; /* WRITABLE tells when it has gone */
 	if (n < 0) {
 		words = tls_conn_error(p->conn);
 		warn_line("%s: %s", p->name,
@@ -153,8 +154,12 @@ static bool advance(struct peer *p)
 	return true;
 }
 
-/* Returns whether anything was done: then there may be more to do. */
-static bool drive(struct worker *w)
+/*
+ * Serve every connection with an event. Returns how many milliseconds epoll
+ * may sleep after it: without limit only when there was no event, since what
+ * was just read or written may have brought new ones.
+ */
+static int drive(struct worker *w)
 {
 	struct tls_event events[EVENTS];
 	bool busy = false;
@@ -163,9 +168,12 @@ static bool drive(struct worker *w)
 	n = tls_context_wait(w->ctx, events, EVENTS, 0);
 	if (n < 0)
 		die("tls_context_wait: %s", tls_last_error());
+	if (n == 0)
+		return -1;
 	for (i = 0; i < n; i++)
 		busy |= advance(events[i].data);
-	return busy;
+	/* Connections that are readable but held back by their writes. */
+	return busy ? 0 : HELD_MS;
 }
 
 /*
@@ -311,25 +319,24 @@ static void dispatch(struct worker *w, void *what)
 		accept_one(w);
 }
 
-static int patience(const struct worker *w, bool busy)
+static int at_most(int limit_ms, int ms)
 {
-	if (busy)
-		return 0;
-	if (w->stop_ms)
-		return TICK_MS;
-	return w->retry_ms ? RETRY_MS : -1;
+	return ms < 0 || ms > limit_ms ? limit_ms : ms;
 }
 
 static void loop(struct worker *w)
 {
 	struct epoll_event ready[EVENTS];
-	bool busy;
-	int i, n;
+	int i, n, ms;
 
 	while (!w->stop_ms || w->peers) {
 		/* Before every sleep: what is held back leaves only here. */
-		busy = drive(w);
-		n = epoll_wait(w->epoll, ready, EVENTS, patience(w, busy));
+		ms = drive(w);
+		if (w->stop_ms)
+			ms = at_most(TICK_MS, ms);
+		else if (w->retry_ms)
+			ms = at_most(RETRY_MS, ms);
+		n = epoll_wait(w->epoll, ready, EVENTS, ms);
 		for (i = 0; i < n; i++)
 			dispatch(w, ready[i].data.ptr);
 		if (w->stop_ms)

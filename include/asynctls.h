@@ -34,7 +34,7 @@
  *	be made from any thread, and one reader and one writer thread may share
  *	a connection; tls_close() must not race with calls on the same
  *	connection. A TLS_CONTEXT_LOOP context and its connections belong to
- *	the thread that created it.
+ *	the thread that created it; elsewhere every call returns -EPERM.
  *
  * fork()
  *	Context and connections stay the parent's. In the child every call
@@ -169,6 +169,15 @@ struct tls_event {
 };
 
 /*
+ * Which events tls_context_wait() is to report for this connection; all of
+ * them to begin with. Who cannot take more data now, because a write found no
+ * room, leaves TLS_READABLE out until TLS_WRITABLE comes. (Data not read stays
+ * with the peer, by TCP's flow control.)
+ */
+int tls_conn_want(struct tls_conn *conn, unsigned events)
+	ASYNCTLS_API(conn_want);
+
+/*
  * Process, then wait until a connection has an event or timeout_ms
  * milliseconds have passed (-1: no limit, 0: do not wait). Readable is reported
  * as long as tls_read() would return something the application has not had;
@@ -262,7 +271,11 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 	ASYNCTLS_API(write);
 
-#define TLS_MORE 1u /* more follows: leave the last record open */
+/*
+ * More follows: leave the last record open, until a write without this flag
+ * completes it or tls_flush(), tls_read() or tls_close() seals it.
+ */
+#define TLS_MORE 1u
 
 /* tls_write() with flags. */
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
@@ -290,7 +303,7 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 
 /*
  * Send close_notify after everything written; reading goes on. Returns as
- * tls_flush() does.
+ * tls_flush() does; a second call is a tls_flush().
  */
 ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
 
@@ -298,8 +311,10 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * Send what is left and close_notify, waiting at most timeout_ms milliseconds
  * (-1: as long as it takes) for the socket to take it, and free the
  * connection. Returns how many application bytes the socket did not take:
- * they are lost. A connection that failed returns its error. The descriptor
- * stays open: closing it is the application's. NULL is allowed.
+ * they are lost, and close_notify with them. (With a time-out of 0 and a full
+ * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
+ * A connection that failed returns its error. The descriptor stays open:
+ * closing it is the application's. NULL is allowed.
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 

@@ -74,7 +74,8 @@ static bool refuse_bind(struct afalg_choice *choice, const char *name, int err)
 			      value, name);
 	if (err == -ENOENT)
 		return refuse(choice,
-			      "AF_ALG has no %s (or no module algif_aead)",
+			      "AF_ALG has no %s (drivers are named as in "
+			      "/proc/crypto), or no module algif_aead",
 			      name);
 	if (err == -EMFILE || err == -ENFILE)
 		return refuse(choice, "no descriptor left (ulimit -n)");
@@ -194,6 +195,7 @@ void afalg_probe_find(struct afalg_choice choices[CIPHER_COUNT],
 
 enum {
 	REQUESTS = AFALG_PROBE_SOCKETS,
+	ROUNDS = 4,
 	PLAIN = 1 << 14,
 	SEALED = PLAIN + 1 + 16,
 	BEFORE = 64, /* room before the output, for the AAD */
@@ -470,25 +472,38 @@ static bool same_as_sync(struct probe *probe, unsigned i)
 	       memcmp(op->out, out + sizeof(header), SEALED) == 0;
 }
 
-static bool records(struct probe *probe, bool any_driver)
+static bool all_same_as_sync(struct probe *probe)
 {
-	unsigned pending = 0, i;
+	unsigned i;
 
-	if (!run_records(probe, &pending))
-		return false;
 	for (i = 0; i < REQUESTS; i++)
 		if (!same_as_sync(probe, i))
 			return refuse(probe->choice,
 				      "%s: records sealed asynchronously and "
 				      "through libkcapi differ",
 				      probe->choice->driver);
-	if (!any_driver && pending < REQUESTS / 2)
-		return refuse(probe->choice,
-			      "%s completes inside submit (%u of %d), it is "
-			      "not asynchronous",
-			      probe->choice->driver, REQUESTS - pending,
-			      REQUESTS);
 	return true;
+}
+
+/*
+ * A driver that completes inside submit never has any pending. Where some
+ * were, but few, this thread was held up and found them completed: try again.
+ */
+static bool records(struct probe *probe, bool any_driver)
+{
+	unsigned pending, round = 0;
+
+	do {
+		pending = 0;
+		if (!run_records(probe, &pending) || !all_same_as_sync(probe))
+			return false;
+		if (any_driver || pending >= REQUESTS / 2)
+			return true;
+	} while (pending && ++round < ROUNDS);
+	return refuse(probe->choice,
+		      "%s completes inside submit (%u of %d), it is not "
+		      "asynchronous",
+		      probe->choice->driver, REQUESTS - pending, REQUESTS);
 }
 
 /* ---- All of it --------------------------------------------------------- */

@@ -22,8 +22,9 @@ int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 
 void tls_context_free(struct tls_context *ctx)
 {
-	if (!ctx || !*ctx->not_forked)
+	if (!ctx || ctx_enter(ctx))
 		return;
+	ctx_leave(ctx);
 	while (!list_empty(&ctx->conns))
 		tls_close(container_of(ctx->conns.next, struct tls_conn, all),
 			  0);
@@ -102,6 +103,19 @@ int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 	return n;
 }
 
+int tls_conn_want(struct tls_conn *conn, unsigned events)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	conn->wanted = events;
+	ctx_mark(ctx, conn);
+	ctx_leave(ctx);
+	return 0;
+}
+
 int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
 {
 	return choice_describe(&ctx->choice, buf, len);
@@ -172,6 +186,8 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 	if (conn->shut)
 		return -EPIPE;
 	n = tx_write(&conn->tx, buf, len, more);
+	if (!more && conn->tx.open)
+		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
 	if (conn->core->dispatch.kernel || conn->tx.sending)
 		ctx_submit(conn->ctx);
@@ -184,17 +200,20 @@ static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
 {
 	struct tls_context *ctx = conn->ctx;
 	size_t done = 0;
+	uint64_t epoch;
 	ssize_t n;
 
 	for (;;) {
+		epoch = ctx->epoch;
 		n = write_some(conn, buf + done, len - done, more);
 		if (n < 0)
 			return done ? (ssize_t)done : n;
 		done += (size_t)n;
 		if (done == len)
 			return (ssize_t)done;
-		if (n || ctx_step(ctx))
-			continue; /* sending that much may have made room */
+		ctx_step(ctx);
+		if (n || epoch != ctx->epoch)
+			continue; /* what has completed may have made room */
 		if (!may_wait(conn))
 			break;
 		conn_flush(conn);

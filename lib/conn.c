@@ -18,6 +18,7 @@ void conn_init(struct tls_conn *conn, struct core *core, int fd,
 		.core = core,
 		.fd = fd,
 		.is_server = is_server,
+		.wanted = TLS_READABLE | TLS_WRITABLE | TLS_CLOSED,
 		.alert_sent = ALERT_NONE,
 		.alert_received = ALERT_NONE,
 		.alert_due = ALERT_NONE,
@@ -193,15 +194,16 @@ static void send_due_alert(struct tls_conn *conn)
 
 bool conn_flushed(const struct tls_conn *conn)
 {
-	return conn->tx.error || (!conn->tx.held && !conn->tx.open_len &&
-				  conn->alert_due == ALERT_NONE);
+	return conn->tx.error ||
+	       (!conn->tx.held && !(conn->sealing && conn->tx.open_len) &&
+		conn->alert_due == ALERT_NONE);
 }
 
 static void push(struct tls_conn *conn)
 {
 	send_due_alert(conn);
-	if (conn->flushing)
-		tx_seal_open(&conn->tx);
+	if (conn->sealing && tx_seal_open(&conn->tx) == 0)
+		conn->sealing = false;
 	if (conn->flushing || tx_due(&conn->tx))
 		tx_push(&conn->tx);
 	if (conn->tx.error && !conn->error)
@@ -225,10 +227,16 @@ void conn_advance(struct tls_conn *conn)
 	push(conn);
 }
 
-void conn_flush(struct tls_conn *conn)
+void conn_push(struct tls_conn *conn)
 {
 	conn->flushing = true;
 	push(conn);
+}
+
+void conn_flush(struct tls_conn *conn)
+{
+	conn->sealing = true;
+	conn_push(conn);
 }
 
 void conn_shutdown(struct tls_conn *conn)
@@ -259,5 +267,5 @@ unsigned conn_events(const struct tls_conn *conn)
 	if ((conn->wants_room && (conn->error || tx_room(&conn->tx))) ||
 	    (conn->wants_flush && conn_flushed(conn)))
 		events |= TLS_WRITABLE;
-	return events;
+	return events & conn->wanted;
 }

@@ -28,9 +28,11 @@ struct tls_conn {
 	char words[120];
 	int alert_sent, alert_received; /* ALERT_NONE: none */
 	int alert_due;			/* waits for room in tx's line */
+	unsigned wanted; /* events to be reported */
 	bool closing;	 /* no new operation is started */
 	bool shut;	 /* nothing more may be written */
 	bool flushing;	 /* what becomes ready is sent without gathering */
+	bool sealing;	 /* the open record is sealed when there is room */
 	bool end_read;	 /* the application knows that reading has ended */
 	bool end_told;	 /* TLS_CLOSED was reported */
 	bool wants_room; /* tls_write() took less than it was given */
@@ -53,12 +55,14 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 void conn_advance(struct tls_conn *conn);
 
 /* Send what is ready now and what becomes ready, without gathering. */
+void conn_push(struct tls_conn *conn);
+/* That, and seal the open record first. */
 void conn_flush(struct tls_conn *conn);
 
 /* Put close_notify in line, once, and refuse writes from now on. */
 void conn_shutdown(struct tls_conn *conn);
 
-/* Is everything written, alerts included, with the socket? */
+/* Is everything that is being flushed, alerts included, with the socket? */
 bool conn_flushed(const struct tls_conn *conn);
 
 /* TLS_READABLE, TLS_WRITABLE and TLS_CLOSED as they hold now. */

@@ -86,7 +86,7 @@ void ctx_flush_held(struct tls_context *ctx)
 
 	list_take_all(&held, &ctx->core.held);
 	while ((node = list_take(&held)))
-		conn_flush(container_of(node, struct tls_conn, held));
+		conn_push(container_of(node, struct tls_conn, held));
 }
 
 /* ring_wait() without the lock; what may be missed is told by a wake. */
@@ -141,9 +141,12 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 		ns = (int64_t)(deadline - now);
 	}
 	if (ctx->kind == TLS_CONTEXT_WORKER) {
+		uint64_t epoch = ctx->epoch;
+
 		ctx_submit(ctx);
-		if (ctx_step(ctx))
-			return true;
+		ctx_step(ctx);
+		if (epoch != ctx->epoch)
+			return true; /* maybe what the caller waits for */
 	}
 	ctx->callers++;
 	ctx_wait_ring(ctx, ctx_trim(ctx, ns));
@@ -161,6 +164,9 @@ int ctx_enter(struct tls_context *ctx)
 				 "the context belongs to");
 	if (ctx->kind == TLS_CONTEXT_WORKER)
 		pthread_mutex_lock(&ctx->lock);
+	else if (!pthread_equal(ctx->owner, pthread_self()))
+		return error_set(-EPERM, "a TLS_CONTEXT_LOOP belongs to the "
+				 "thread that created it");
 	return 0;
 }
 
@@ -370,6 +376,7 @@ int ctx_new(struct tls_context **out, const struct tls_config *config)
 	if (!ctx)
 		return error_set(-ENOMEM, "no memory for a context");
 	ctx->kind = config->kind;
+	ctx->owner = pthread_self();
 	ctx->poll_fd = ctx->event_fd = -1;
 	init_core(ctx, config);
 	ret = start(ctx, config);

@@ -22,6 +22,7 @@ struct tls_context {
 	struct core core;
 	struct choice choice;
 	enum tls_context_kind kind;
+	pthread_t owner; /* of a TLS_CONTEXT_LOOP */
 	struct list conns;
 	struct list ready;     /* connections that had an event lately */
 	struct list ready_end; /* marks the end of a turn through them */
@@ -39,7 +40,7 @@ struct tls_context {
 	unsigned waiters;   /* threads in ring_wait() without the lock */
 	unsigned callers;   /* ... of the application's */
 	unsigned stale;	    /* ... that a reap has overtaken */
-	uint64_t epoch;
+	uint64_t epoch; /* of reaps that found something; in a loop too */
 	int poll_fd;  /* epoll of the ring and event_fd; in a loop the ring */
 	int event_fd; /* signalled for connections made ready in passing */
 	bool signalled;
@@ -51,7 +52,7 @@ void ctx_free(struct tls_context *ctx);
 
 /*
  * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
- * child). ctx_leave() submits what is queued, in a worker context, and has the
+ * child, or in another thread than a loop's own). ctx_leave() submits what is queued, in a worker context, and has the
  * worker watch what is left behind.
  */
 int ctx_enter(struct tls_context *ctx);
@@ -66,7 +67,9 @@ void ctx_flush_held(struct tls_context *ctx);
 
 /*
  * Wait for a completion until deadline (now_ns() time, UINT64_MAX for none),
- * then act on it. Returns false when the deadline has passed.
+ * then act on it. Returns false when the deadline has passed. What the caller
+ * waits for must not have been acted upon since it last looked: it looks, and
+ * calls this, with no ctx_step() or ctx_submit() in between.
  */
 bool ctx_block(struct tls_context *ctx, uint64_t deadline);
 

@@ -541,7 +541,9 @@ static int check_alive(const SSL *ssl, const char **why)
 {
 	/* There is no other public way to ask whether the SSL has failed. */
 	if (!strcmp(SSL_state_string_long(ssl), "error"))
-		return refuse(-EINVAL, why, "the connection has failed");
+		return refuse(-EINVAL, why,
+			      "the handshake, or the connection after it, has "
+			      "failed: OpenSSL's error queue says how");
 	if (!SSL_is_init_finished(ssl) && between_messages(ssl))
 		return refuse(-EBUSY, why,
 			      "a message after the handshake is under way: "

@@ -68,7 +68,8 @@ int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
 /*
  * An AF_ALG request: sendmsg on an operation socket, then a read of exactly
  * len bytes from it, asynchronous if the driver is. One completion: the
- * read's, or the sendmsg's error.
+ * read's, or the sendmsg's error. On an owned ring the read starts only with
+ * the ring_reap() or ring_wait() after ring_submit().
  */
 int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 			void *out, size_t len, struct ring_op *op);

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_cpu.h"
+#include "handoff_check.h"
+#include "keys.h"
+#include "known_answer.h"
+#include "record.h"
+
+static struct engine *engine;
+
+static int setup(void **state)
+{
+	const char *why;
+
+	(void)state;
+	return engine_cpu_new(&engine, &why);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	engine->ops->free(engine);
+	return 0;
+}
+
+static struct engine_key *key_of(const struct cipher *cipher,
+				 const uint8_t *bytes)
+{
+	struct engine_key *key;
+
+	assert_null(engine->ops->refusal(engine, cipher));
+	assert_int_equal(engine->ops->key_new(engine, cipher, bytes, &key), 0);
+	return key;
+}
+
+static void run(struct aead_op *op)
+{
+	assert_int_equal(engine->ops->submit(engine, op), ENGINE_DONE);
+}
+
+static void check_known_answer(const struct cipher *cipher)
+{
+	const struct known_answer *k = &known_answers[cipher->id];
+	uint8_t sealed[KNOWN_ANSWER_MAX], plain[KNOWN_ANSWER_MAX];
+	struct aead_op op = {
+		.key = key_of(cipher, k->key),
+		.seal = true,
+		.aad = k->aad,
+		.aad_len = (uint8_t)k->aad_len,
+		.in = k->plain,
+		.in_len = k->plain_len,
+		.out = sealed,
+	};
+
+	memcpy(op.nonce, k->nonce, sizeof(op.nonce));
+	run(&op);
+	assert_int_equal(op.result, 0);
+	assert_memory_equal(sealed, k->sealed, k->plain_len + RECORD_TAG);
+	op.seal = false;
+	op.in = sealed;
+	op.in_len = k->plain_len + RECORD_TAG;
+	op.out = plain;
+	run(&op);
+	assert_int_equal(op.result, 0);
+	assert_memory_equal(plain, k->plain, k->plain_len);
+	engine->ops->key_free(engine, op.key);
+}
+
+static void published_answers_come_out_for_every_cipher(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < CIPHER_COUNT; i++)
+		check_known_answer(&ciphers[i]);
+}
+
+/* Seal len bytes with a type byte as a record, and have libcrypto open it. */
+static void check_size(const struct cipher *cipher, size_t len)
+{
+	static const uint8_t secret[CIPHER_SECRET_MAX] = "a traffic secret";
+	static uint8_t in[RECORD_PLAIN_MAX], out[RECORD_WIRE_MAX];
+	static uint8_t content[RECORD_WIRE_MAX];
+	struct keygen *gen;
+	struct aead_op op = { .seal = true, .has_tail = true, .tail = 22 };
+	uint8_t type;
+	size_t i, wire_len = RECORD_OVERHEAD + len;
+
+	assert_int_equal(keygen_new(&gen, cipher, secret), 0);
+	for (i = 0; i < len; i++)
+		in[i] = (uint8_t)(i * 37 >> 2);
+	record_put_header(out, wire_len - RECORD_HEADER);
+	op.key = key_of(cipher, gen->key);
+	record_nonce(op.nonce, gen->iv, 9);
+	op.aad = out;
+	op.aad_len = RECORD_HEADER;
+	op.in = in;
+	op.in_len = len;
+	op.out = out + RECORD_HEADER;
+	run(&op);
+	assert_int_equal(op.result, 0);
+	assert_int_equal(open_with_evp(cipher, secret, 9, out, wire_len,
+				       content, &type), len);
+	assert_int_equal(type, 22);
+	assert_memory_equal(content, in, len);
+
+	/* and in place, as a receiver does */
+	op.seal = false;
+	op.in = op.out;
+	op.in_len = wire_len - RECORD_HEADER;
+	run(&op);
+	assert_int_equal(op.result, 0);
+	assert_memory_equal(op.out, in, len);
+	assert_int_equal(op.out[len], 22);
+	engine->ops->key_free(engine, op.key);
+	keygen_put(gen);
+}
+
+static void every_size_opens_elsewhere_and_in_place(void **state)
+{
+	size_t len;
+	int i;
+
+	(void)state;
+	for (i = 0; i < CIPHER_COUNT; i++) {
+		for (len = 0; len < 300; len++)
+			check_size(&ciphers[i], len);
+		for (len = RECORD_PLAIN_MAX - 20; len <= RECORD_PLAIN_MAX;
+		     len++)
+			check_size(&ciphers[i], len);
+	}
+}
+
+static void any_flipped_bit_is_told(void **state)
+{
+	int i, bit;
+
+	(void)state;
+	for (i = 0; i < CIPHER_COUNT; i++) {
+		const struct known_answer *k = &known_answers[i];
+		uint8_t sealed[KNOWN_ANSWER_MAX], plain[KNOWN_ANSWER_MAX];
+		size_t len = k->plain_len + RECORD_TAG;
+		struct aead_op op = {
+			.key = key_of(&ciphers[i], k->key),
+			.aad = k->aad,
+			.aad_len = (uint8_t)k->aad_len,
+			.in = sealed,
+			.in_len = len,
+			.out = plain,
+		};
+
+		memcpy(op.nonce, k->nonce, sizeof(op.nonce));
+		for (bit = 0; bit < (int)len * 8; bit++) {
+			memcpy(sealed, k->sealed, len);
+			sealed[bit / 8] ^= (uint8_t)(1 << bit % 8);
+			run(&op);
+			assert_int_equal(op.result, -EBADMSG);
+		}
+		engine->ops->key_free(engine, op.key);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(published_answers_come_out_for_every_cipher),
+		cmocka_unit_test(every_size_opens_elsewhere_and_in_place),
+		cmocka_unit_test(any_flipped_bit_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/* The public hand-over, with OpenSSL at the other end. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "asynctls.h"
+#include "handoff_check.h"
+#include "tls_pair.h"
+#include "wire.h"
+
+static struct tls_context *ctx;
+
+static int setup(void **state)
+{
+	(void)state;
+	return tls_context_new(&ctx, NULL);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tls_context_free(ctx);
+	return 0;
+}
+
+static struct tls_conn *hand_over(SSL *ssl)
+{
+	struct tls_conn *conn;
+
+	if (tls_handoff(&conn, ctx, ssl))
+		fail_msg("%s", tls_last_error());
+	return conn;
+}
+
+static void refuse(SSL *ssl, int error, const char *words)
+{
+	struct tls_conn *conn = NULL;
+
+	assert_int_equal(tls_handoff(&conn, ctx, ssl), error);
+	assert_null(conn);
+	if (!strstr(tls_last_error(), words))
+		fail_msg("\"%s\" does not say \"%s\"", tls_last_error(), words);
+}
+
+/* A few bytes and a few records, each way. */
+static void converse(struct tls_conn *conn, SSL *peer)
+{
+	uint8_t out[40000], in[40000];
+	size_t got = 0;
+	ssize_t n;
+
+	pattern_fill(out, 0, sizeof(out));
+	assert_int_equal(tls_write(conn, out, sizeof(out)), sizeof(out));
+	assert_int_equal(tls_flush(conn), 0);
+	while (got < sizeof(in)) {
+		n = SSL_read(peer, in + got, (int)(sizeof(in) - got));
+		assert_true(n > 0);
+		got += (size_t)n;
+	}
+	pattern_check(in, 0, sizeof(in));
+	assert_int_equal(SSL_write(peer, out, sizeof(out)), sizeof(out));
+	for (got = 0; got < sizeof(in); got += (size_t)n) {
+		n = tls_read(conn, in + got, sizeof(in) - got);
+		if (n <= 0)
+			fail_msg("%zd: %s", n, tls_conn_error(conn));
+	}
+	pattern_check(in, 0, sizeof(in));
+}
+
+static void each_end_in_each_suite_goes_on_after_the_ssl_is_freed(void **state)
+{
+	static const char *const suites[] = {
+		"TLS_AES_128_GCM_SHA256",
+		"TLS_AES_256_GCM_SHA384",
+		"TLS_CHACHA20_POLY1305_SHA256",
+	};
+	size_t i;
+	int client;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		struct tls_pair pair;
+		struct tls_conn *conn;
+		char words[200];
+		SSL **end;
+
+		client = i % 2;
+		open_pair(&pair, (struct tls_pair_options){
+					 .suite = suites[i / 2], PREPARED });
+		end = client ? &pair.client : &pair.server;
+		conn = hand_over(*end);
+		SSL_free(*end);
+		*end = NULL;
+		tls_conn_describe(conn, words, sizeof(words));
+		assert_non_null(strstr(words, suites[i / 2]));
+		converse(conn, client ? pair.server : pair.client);
+		assert_int_equal(tls_close(conn, 1000), 0);
+		assert_int_equal(SSL_read(client ? pair.server : pair.client,
+					  words, 1), 0);
+		assert_int_equal(
+			SSL_get_shutdown(client ? pair.server : pair.client),
+			SSL_RECEIVED_SHUTDOWN);
+		tls_pair_free(&pair);
+	}
+}
+
+static void both_ends_can_be_ours(void **state)
+{
+	struct tls_conn *server, *client;
+	struct tls_pair pair;
+	char buf[10];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	server = hand_over(pair.server);
+	client = hand_over(pair.client);
+	assert_int_equal(tls_write(client, "ping", 4), 4);
+	assert_int_equal(tls_flush(client), 0);
+	assert_int_equal(tls_read(server, buf, sizeof(buf)), 4);
+	assert_int_equal(tls_write(server, "pong!", 5), 5);
+	assert_int_equal(tls_flush(server), 0);
+	/* two tickets come before it */
+	assert_int_equal(tls_read(client, buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, "pong!", 5);
+	assert_int_equal(tls_close(server, 1000), 0);
+	assert_int_equal(tls_read(client, buf, sizeof(buf)), 0);
+	assert_int_equal(tls_close(client, 1000), 0);
+	tls_pair_free(&pair);
+}
+
+static void what_openssl_had_decrypted_comes_first(void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char buf[30];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	assert_int_equal(SSL_write(pair.client, "one two three", 13), 13);
+	assert_int_equal(SSL_read(pair.server, buf, 4), 4);
+	assert_int_equal(SSL_write(pair.client, " four", 5), 5);
+	conn = hand_over(pair.server);
+	assert_int_equal(tls_read(conn, buf, 5), 5);
+	assert_memory_equal(buf, "two t", 5);
+	assert_int_equal(tls_read(conn, buf, 4), 4);
+	assert_memory_equal(buf, "hree", 4);
+	assert_int_equal(tls_read(conn, buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, " four", 5);
+	converse(conn, pair.client);
+	tls_close(conn, 1000);
+	tls_pair_free(&pair);
+}
+
+/* Sealed by OpenSSL under its own key schedule, at its own pace. */
+static void a_key_update_before_the_hand_over_is_survived_or_declined(
+	void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char buf[10];
+	int ret;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	assert_int_equal(SSL_key_update(pair.server,
+					SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+	assert_int_equal(SSL_write(pair.server, "new key", 7), 7);
+	assert_int_equal(SSL_read(pair.client, buf, sizeof(buf)), 7);
+	ret = tls_handoff(&conn, ctx, pair.server);
+	if (ret == 0) {
+		converse(conn, pair.client);
+		tls_close(conn, 1000);
+	} else {
+		assert_int_equal(ret, -EPROTO);
+		say(pair.server, "still usable");
+		hear(pair.client, "still usable");
+	}
+	tls_pair_free(&pair);
+}
+
+static void tls_1_2_is_declined_and_the_ssl_stays_usable(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ .version = TLS1_2_VERSION,
+						    PREPARED });
+	refuse(pair.server, -EOPNOTSUPP, "TLS 1.3");
+	assert_still_usable(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+static void another_suite_is_declined_and_the_ssl_stays_usable(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 .suite = "TLS_AES_128_CCM_SHA256", PREPARED });
+	refuse(pair.server, -EOPNOTSUPP, "TLS_AES_128_GCM_SHA256");
+	assert_still_usable(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+static void an_unprepared_context_is_declined(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ 0 });
+	refuse(pair.server, -EINVAL, "tls_handoff_prepare");
+	assert_still_usable(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+static void a_handshake_that_failed_is_declined(void **state)
+{
+	struct tls_pair pair;
+	char buf[10];
+
+	(void)state;
+	assert_int_equal(tls_pair_open(&pair, &(struct tls_pair_options){
+						      PREPARED }), 0);
+	assert_int_equal(write(pair.fd[1], "GET / HTTP/1.0\r\n\r\n", 18), 18);
+	assert_true(SSL_accept(pair.server) < 0);
+	refuse(pair.server, -EINVAL, "handshake");
+	assert_true(SSL_read(pair.server, buf, sizeof(buf)) <= 0);
+	tls_pair_free(&pair);
+}
+
+static void a_peer_that_ends_at_once_is_truncation(void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char buf[10];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	conn = hand_over(pair.server);
+	SSL_set_quiet_shutdown(pair.client, 1);
+	SSL_free(pair.client);
+	pair.client = NULL;
+	shutdown(pair.fd[1], SHUT_RDWR);
+	assert_int_equal(tls_read(conn, buf, sizeof(buf)), -ECONNRESET);
+	assert_int_equal(tls_close(conn, 100), -ECONNRESET);
+	tls_pair_free(&pair);
+}
+
+/* The connection must not keep the socket from closing. */
+static void closing_the_descriptor_after_tls_close_ends_the_stream(
+	void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char buf[10];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	conn = hand_over(pair.server);
+	assert_int_equal(tls_close(conn, 1000), 0);
+	close(pair.fd[0]);
+	pair.fd[0] = -1;
+	assert_int_equal(SSL_read(pair.client, buf, sizeof(buf)), 0);
+	assert_int_equal(read(pair.fd[1], buf, sizeof(buf)), 0);
+	tls_pair_free(&pair);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			each_end_in_each_suite_goes_on_after_the_ssl_is_freed),
+		cmocka_unit_test(both_ends_can_be_ours),
+		cmocka_unit_test(what_openssl_had_decrypted_comes_first),
+		cmocka_unit_test(
+			a_key_update_before_the_hand_over_is_survived_or_declined),
+		cmocka_unit_test(tls_1_2_is_declined_and_the_ssl_stays_usable),
+		cmocka_unit_test(another_suite_is_declined_and_the_ssl_stays_usable),
+		cmocka_unit_test(an_unprepared_context_is_declined),
+		cmocka_unit_test(a_handshake_that_failed_is_declined),
+		cmocka_unit_test(a_peer_that_ends_at_once_is_truncation),
+		cmocka_unit_test(
+			closing_the_descriptor_after_tls_close_ends_the_stream),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
