@@ -84,33 +84,33 @@ static void count(struct echo *e, size_t n)
 		tls_context_stats(e->ctx, &r->last, sizeof(r->last));
 }
 
-/* As far as it goes. Returns whether that was anything. */
-static bool echo_some(struct peer *p)
+static void echo_some(struct peer *p)
 {
 	ssize_t n;
 
 	if (!p->len) {
 		n = tls_read(p->conn, p->buf, CHUNK);
 		if (n == -EAGAIN)
-			return false;
+			return;
 		if (n <= 0) {
 			end_peer(p, n);
-			return true;
+			return;
 		}
 		p->off = 0;
 		p->len = (size_t)n;
 	}
 	n = tls_write(p->conn, p->buf + p->off, p->len);
-	if (n == -EAGAIN)
-		return false;
-	if (n < 0) {
+	if (n < 0 && n != -EAGAIN) {
 		end_peer(p, n);
-		return true;
+		return;
 	}
-	p->off += (size_t)n;
-	p->len -= (size_t)n;
-	count(p->echo, (size_t)n);
-	return true;
+	if (n > 0) {
+		p->off += (size_t)n;
+		p->len -= (size_t)n;
+		count(p->echo, (size_t)n);
+	}
+	tls_conn_want(p->conn, p->len ? TLS_WRITABLE | TLS_CLOSED :
+					TLS_READABLE | TLS_CLOSED);
 }
 
 static void begin_peer(struct echo *e, struct peer *p)
@@ -146,17 +146,17 @@ static void take_commands(struct echo *e)
 	}
 }
 
+/* Returns whether there may be more to do. */
 static bool drive(struct echo *e)
 {
 	struct tls_event events[EVENTS];
-	bool busy = false;
 	int i, n = tls_context_wait(e->ctx, events, EVENTS, 0);
 
 	if (n < 0)
 		say(e->report.words, "server: %s", tls_last_error());
 	for (i = 0; i < n; i++)
-		busy |= echo_some(events[i].data);
-	return busy;
+		echo_some(events[i].data);
+	return n > 0;
 }
 
 static void *serve(void *arg)
