@@ -22,7 +22,7 @@ const struct tls_secrets *both_secrets(int end);
 
 /* Both ends in one context. */
 void both_open(struct both *b, struct tls_context *ctx);
-/* Ends that are NULL are left out; gives nothing in flight any time. */
+/* At once, whatever is in flight. */
 void both_close(struct both *b);
 
 /* Send len bytes of the pattern from end 0 to end 1, and check them there. */

@@ -109,8 +109,8 @@ static void echo_some(struct peer *p)
 		p->len -= (size_t)n;
 		count(p->echo, (size_t)n);
 	}
-	tls_conn_want(p->conn, p->len ? TLS_WRITABLE | TLS_CLOSED :
-					TLS_READABLE | TLS_CLOSED);
+	tls_conn_want(p->conn, p->len ? TLS_WRITABLE | TLS_CLOSED
+				      : TLS_READABLE | TLS_CLOSED);
 }
 
 static void begin_peer(struct echo *e, struct peer *p)
@@ -303,7 +303,8 @@ const char *echo_by_library(struct tls_conn *conn, const uint8_t *data,
 		abort();
 	read_all(&in);
 	pthread_join(writer, NULL);
-	snprintf(words, sizeof(words), "%s", in.words[0] ? in.words : out.words);
+	snprintf(words, sizeof(words), "%s",
+		 in.words[0] ? in.words : out.words);
 	return words[0] ? words : NULL;
 }
 
@@ -332,8 +333,7 @@ static size_t openssl_writes(struct stream *s, SSL *ssl, size_t put)
 
 	if (n == 0)
 		return 0;
-	n = checked(s, ssl, SSL_write(ssl, s->data + put, (int)n),
-		    "SSL_write");
+	n = checked(s, ssl, SSL_write(ssl, s->data + put, (int)n), "SSL_write");
 	if (put + n == s->len)
 		SSL_shutdown(ssl);
 	return n;

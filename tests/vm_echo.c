@@ -23,7 +23,12 @@
 #include "tls_pair.h"
 #include "wire.h"
 
-enum { MANY = 200, MANY_BYTES = 64 << 10, TOTAL = 16 << 20 };
+enum {
+	MANY = 200,
+	MANY_BYTES = 32 << 10,
+	TOTAL = 16 << 20,
+	LESS = 4 << 20,
+};
 
 static const char inline_gcm[] = "generic-gcm-aesni";
 static const char async_gcm[] = "pcrypt(generic-gcm-aesni)";
@@ -92,10 +97,10 @@ static void report(const char *who, const struct tls_stats *s, double took)
 }
 
 /* Nearly every record went through the kernel, both ways. */
-static void assert_by_kernel(const struct tls_stats *s)
+static void assert_by_kernel(const struct tls_stats *s, size_t len)
 {
-	assert_true(s->tx_bytes[TLS_BY_KERNEL] >= TOTAL / 100 * 99);
-	assert_true(s->rx_bytes[TLS_BY_KERNEL] >= TOTAL / 100 * 99);
+	assert_true(s->tx_bytes[TLS_BY_KERNEL] >= len / 100 * 99);
+	assert_true(s->rx_bytes[TLS_BY_KERNEL] >= len / 100 * 99);
 	assert_int_equal(s->connections_failed, 0);
 }
 
@@ -118,15 +123,21 @@ static struct tls_stats stop(struct echo *e, double begin, size_t expect)
 	return r.end;
 }
 
-/* ---- 16 MiB there and back --------------------------------------------- */
+/* ---- There and back ---------------------------------------------------- */
 
-static void echo_library(const char *suite, const char *driver, bool async)
+/*
+ * The emulated processor bounds it, with some 650 records a second: what is
+ * shown by another test already is shown by less.
+ */
+
+static void echo_library(const char *suite, const char *driver, bool async,
+			 size_t len)
 {
 	struct tls_pair_options options = { .suite = suite,
 					    .prepare_ctx = prepare_both };
 	struct tls_config config = with_driver(driver);
 	double begin = seconds();
-	struct echo *e = echo_start(&config, TOTAL);
+	struct echo *e = echo_start(&config, len);
 	struct tls_pair pair = connect_to(e, &options);
 	struct tls_context *ctx;
 	struct tls_conn *conn;
@@ -139,7 +150,7 @@ static void echo_library(const char *suite, const char *driver, bool async)
 		fail_msg("%s", tls_last_error());
 	tls_conn_describe(conn, name, sizeof(name));
 	print_message("%s\n", name);
-	words = echo_by_library(conn, data, TOTAL);
+	words = echo_by_library(conn, data, len);
 	if (words)
 		fail_msg("%s", words);
 	assert_int_equal(tls_close(conn, 1000), 0);
@@ -147,33 +158,34 @@ static void echo_library(const char *suite, const char *driver, bool async)
 	report("client", &s, seconds() - begin);
 	tls_context_free(ctx);
 	tls_pair_free(&pair);
-	assert_by_kernel(&s);
+	assert_by_kernel(&s, len);
 	if (async)
 		assert_in_flight(&s);
-	s = stop(e, begin, TOTAL);
-	assert_by_kernel(&s);
+	s = stop(e, begin, len);
+	assert_by_kernel(&s, len);
 	if (async)
 		assert_in_flight(&s);
 }
 
-static void echo_openssl(const char *suite, const char *driver, bool async)
+static void echo_openssl(const char *suite, const char *driver, bool async,
+			 size_t len)
 {
 	struct tls_pair_options options = { .suite = suite,
 					    .prepare_ctx = prepare_server };
 	struct tls_config config = with_driver(driver);
 	double begin = seconds();
-	struct echo *e = echo_start(&config, TOTAL);
+	struct echo *e = echo_start(&config, len);
 	struct tls_pair pair = connect_to(e, &options);
 	struct tls_stats s;
 	const char *words;
 
 	set_blocking(pair.fd[1], false);
-	words = echo_by_openssl(pair.client, data, TOTAL);
+	words = echo_by_openssl(pair.client, data, len);
 	if (words)
 		fail_msg("%s", words);
-	s = stop(e, begin, TOTAL);
+	s = stop(e, begin, len);
 	tls_pair_free(&pair);
-	assert_by_kernel(&s);
+	assert_by_kernel(&s, len);
 	if (async)
 		assert_in_flight(&s);
 }
@@ -181,61 +193,61 @@ static void echo_openssl(const char *suite, const char *driver, bool async)
 static void test_inline_aes_128_library(void **state)
 {
 	(void)state;
-	echo_library(aes_128, inline_gcm, false);
+	echo_library(aes_128, inline_gcm, false, TOTAL);
 }
 
 static void test_inline_aes_128_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_128, inline_gcm, false);
+	echo_openssl(aes_128, inline_gcm, false, LESS);
 }
 
 static void test_inline_aes_256_library(void **state)
 {
 	(void)state;
-	echo_library(aes_256, inline_gcm, false);
+	echo_library(aes_256, inline_gcm, false, TOTAL);
 }
 
 static void test_inline_aes_256_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_256, inline_gcm, false);
+	echo_openssl(aes_256, inline_gcm, false, LESS);
 }
 
 static void test_async_aes_128_library(void **state)
 {
 	(void)state;
-	echo_library(aes_128, async_gcm, true);
+	echo_library(aes_128, async_gcm, true, TOTAL);
 }
 
 static void test_async_aes_128_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_128, async_gcm, true);
+	echo_openssl(aes_128, async_gcm, true, TOTAL);
 }
 
 static void test_async_aes_256_library(void **state)
 {
 	(void)state;
-	echo_library(aes_256, async_gcm, true);
+	echo_library(aes_256, async_gcm, true, TOTAL);
 }
 
 static void test_async_aes_256_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_256, async_gcm, true);
+	echo_openssl(aes_256, async_gcm, true, TOTAL);
 }
 
 static void test_chacha_library(void **state)
 {
 	(void)state;
-	echo_library(chacha, NULL, false);
+	echo_library(chacha, NULL, false, LESS);
 }
 
 static void test_chacha_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(chacha, NULL, false);
+	echo_openssl(chacha, NULL, false, LESS);
 }
 
 /* ---- What is chosen without being named -------------------------------- */
@@ -266,8 +278,9 @@ static void assert_auto(const char *gcm_why)
 	print_message("%s", text);
 	for (line = strtok_r(text, "\n", &next); line;
 	     line = strtok_r(NULL, "\n", &next)) {
-		const char *why = strstr(line, "CHACHA20") ?
-					  "completes inside submit" : gcm_why;
+		const char *why = strstr(line, "CHACHA20")
+					  ? "completes inside submit"
+					  : gcm_why;
 
 		assert_non_null(strstr(line, ": cpu, "));
 		assert_non_null(strstr(line, "not afalg: "));
@@ -363,8 +376,7 @@ static void many_run(struct tls_context *ctx)
 	}
 }
 
-static void many_open(struct many *all, struct tls_context *ctx,
-		      struct echo *e)
+static void many_open(struct many *all, struct tls_context *ctx, struct echo *e)
 {
 	int fd[MANY][2];
 	unsigned i;
@@ -464,7 +476,7 @@ static void test_few_op_sockets(void **state)
 static void test_no_allocations(void **state)
 {
 	struct tls_config config = with_driver(async_gcm);
-	enum { BYTES = 8 << 20 };
+	enum { BYTES = 6 << 20 };
 	struct tls_context *ctx;
 	struct tls_stats middle, end;
 	struct both b;
@@ -503,7 +515,7 @@ static void measure(const char *driver, unsigned depth)
 	struct wire_options options = {
 		.blocking = true, .tcp = true, .depth = depth, .driver = driver
 	};
-	enum { RECORDS = 400 };
+	enum { RECORDS = 200 };
 	struct tls_stats s;
 	pthread_t thread;
 	struct wire w;
@@ -516,7 +528,8 @@ static void measure(const char *driver, unsigned depth)
 	assert_int_equal(tls_flush(w.conn), 0);
 	tls_context_stats(w.ctx, &s, sizeof(s));
 	print_message("%s, depth %2u: %4.0f records/s, in flight %ju, enters "
-		      "%ju\n", driver ? driver : "cpu", depth,
+		      "%ju\n",
+		      driver ? driver : "cpu", depth,
 		      RECORDS / (seconds() - begin), s.tx_in_flight_peak,
 		      s.enters);
 	shutdown(w.fd, SHUT_RD);
@@ -580,6 +593,5 @@ int main(void)
 	};
 
 	cmocka_set_test_filter(getenv("ASYNCTLS_TESTS"));
-	return cmocka_run_group_tests_name("echo", tests, make_data,
-					   free_data);
+	return cmocka_run_group_tests_name("echo", tests, make_data, free_data);
 }
