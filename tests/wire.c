@@ -126,7 +126,8 @@ void wire_new(struct wire *w, const struct wire_options *o)
 
 	memset(w, 0, sizeof(*w));
 	config.kind = o->kind;
-	config.engine = TLS_ENGINE_CPU;
+	config.engine = o->driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
+	config.driver = o->driver;
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	if (tls_context_new(&w->ctx, &config))

@@ -25,6 +25,7 @@ struct wire_options {
 	unsigned depth;
 	size_t max_memory;
 	struct fake_engine *fake; /* in the kernel engine's place */
+	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
 };
