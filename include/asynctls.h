@@ -386,7 +386,8 @@ struct tls_stats {
 	uint64_t tx_in_flight_peak; /* most of one connection */
 	uint64_t rx_in_flight_peak;
 	uint64_t out_of_order;	/* completed before an earlier record */
-	uint64_t failovers[TLS_FAILOVER_COUNT]; /* by reason */
+	uint64_t failovers;	/* records the CPU engine took over */
+	uint64_t failovers_for[TLS_FAILOVER_COUNT]; /* by reason */
 	uint64_t pauses;	/* times the kernel engine was given a rest */
 	uint64_t sends;		/* io_uring sends that completed */
 	uint64_t sent_records;	/* records that left with them */

@@ -316,9 +316,7 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 		return n;
 	conn_shutdown(conn);
 	push_until(conn, deadline_of(timeout_ms), true);
-	ctx_remove(ctx, conn);
-	n = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
-	free(conn);
+	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
 	return n;
 }
@@ -431,17 +429,24 @@ static void add_connection(struct tls_stats *s, const struct tls_conn *conn)
 	s->rx_in_flight_now += conn->rx.queue.in_flight;
 }
 
+static void add_connections(struct tls_stats *s, const struct list *all)
+{
+	const struct list *node;
+
+	for (node = all->next; node != all; node = node->next)
+		add_connection(s, container_of(node, struct tls_conn, all));
+}
+
 static void add_context(struct tls_stats *s, struct tls_context *ctx)
 {
 	struct core *core = &ctx->core;
 	struct afalg_stats a = { 0 };
-	struct list *node;
 
 	if (ctx->choice.kernel_in_use)
 		engine_afalg_stats(ctx->choice.kernel, &a);
 	tls_stats_add(s, &core->stats);
-	for (node = ctx->conns.next; node != &ctx->conns; node = node->next)
-		add_connection(s, container_of(node, struct tls_conn, all));
+	add_connections(s, &ctx->conns);
+	add_connections(s, &ctx->gone);
 	s->enters = ring_enters(core->ring);
 	s->allocations = core->tx_pool.allocations + core->rx_pool.allocations +
 			 core->slots.allocations + a.allocations;

@@ -174,7 +174,8 @@ static void fail_over(struct dispatch *d, struct slot *slot, int error,
 {
 	int reason = reason_of(error, refused);
 
-	slot->account->stats.failovers[reason]++;
+	slot->account->stats.failovers++;
+	slot->account->stats.failovers_for[reason]++;
 	finish_on_cpu(d, slot);
 	if (reason == TLS_FAILOVER_FULL)
 		shrink_window(d);

@@ -45,7 +45,7 @@ void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
 
 int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 {
-	const uint64_t *f = s->failovers;
+	const uint64_t *f = s->failovers_for;
 
 	return snprintf(
 		buf, len,
@@ -54,7 +54,8 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		",\"tx_copied_bytes\":%ju,\"tx_in_flight_now\":%ju"
 		",\"rx_in_flight_now\":%ju,\"tx_in_flight_peak\":%ju"
 		",\"rx_in_flight_peak\":%ju,\"out_of_order\":%ju"
-		",\"failovers\":" REASONS ",\"pauses\":%ju,\"sends\":%ju"
+		",\"failovers\":%ju,\"failovers_for\":" REASONS
+		",\"pauses\":%ju,\"sends\":%ju"
 		",\"sent_records\":%ju,\"ready_wait_ns\":%ju"
 		",\"sent_bytes\":%ju,\"receives\":%ju"
 		",\"received_bytes\":%ju,\"enters\":%ju,\"allocations\":%ju"
@@ -67,7 +68,7 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		BY_ENGINE(tx_records), BY_ENGINE(tx_bytes),
 		BY_ENGINE(rx_records), BY_ENGINE(rx_bytes), s->tx_copied_bytes,
 		s->tx_in_flight_now, s->rx_in_flight_now, s->tx_in_flight_peak,
-		s->rx_in_flight_peak, s->out_of_order, f[0], f[1], f[2], f[3],
+		s->rx_in_flight_peak, s->out_of_order, s->failovers, f[0], f[1], f[2], f[3],
 		f[4], f[5], s->pauses, s->sends, s->sent_records,
 		s->ready_wait_ns, s->sent_bytes, s->receives, s->received_bytes,
 		s->enters, s->allocations, s->connections, s->connections_now,

@@ -106,7 +106,7 @@ static void an_overdue_record_is_sealed_in_its_stead(void **state)
 	/* the driver writes late: to memory that is nobody's now */
 	assert_int_equal(fake_scribble(fake), 1);
 	expect_all_written();
-	assert_int_equal(stats().failovers[TLS_FAILOVER_DEADLINE], 1);
+	assert_int_equal(stats().failovers_for[TLS_FAILOVER_DEADLINE], 1);
 	assert_true(stats().memory_parked > 0);
 	close_wire();
 }
@@ -130,7 +130,7 @@ static void an_overdue_record_is_opened_in_its_stead(void **state)
 	assert_int_equal(fake_scribble(fake), 1);
 	assert_int_equal(tls_read(w.conn, buf, sizeof(buf)), 2 * LEN);
 	pattern_check(buf, 0, 2 * LEN);
-	assert_int_equal(stats().failovers[TLS_FAILOVER_DEADLINE], 1);
+	assert_int_equal(stats().failovers_for[TLS_FAILOVER_DEADLINE], 1);
 	close_wire();
 }
 
@@ -198,7 +198,7 @@ static void repeated_failures_give_it_a_rest_on_the_connection(void **state)
 	assert_false(kernel_is_offered_a_record());
 	expect_all_written();
 	assert_int_equal(stats().pauses, 1);
-	assert_int_equal(stats().failovers[TLS_FAILOVER_ERROR], 4);
+	assert_int_equal(stats().failovers_for[TLS_FAILOVER_ERROR], 4);
 	/* others of the context go on using it */
 	assert_int_equal(w.ctx->core.dispatch.health.paused_until, 0);
 	close_wire();
@@ -284,7 +284,7 @@ static void a_full_queue_is_given_less_and_more_again_later(void **state)
 	assert_int_equal(w.ctx->core.dispatch.window, 5);
 	tls_context_process(w.ctx);
 	expect_all_written();
-	assert_int_equal(stats().failovers[TLS_FAILOVER_FULL], 2);
+	assert_int_equal(stats().failovers_for[TLS_FAILOVER_FULL], 2);
 	assert_int_equal(stats().pauses, 0);
 	close_wire();
 }
@@ -303,7 +303,7 @@ static void a_peers_forgery_is_not_held_against_the_engine(void **state)
 	fake_complete(fake, 0, FAKE_FORGED);
 	assert_int_equal(tls_read(w.conn, buf, sizeof(buf)), -EBADMSG);
 	assert_int_equal(w.conn->account.health.failures, 0);
-	assert_int_equal(stats().failovers[TLS_FAILOVER_TAG], 1);
+	assert_int_equal(stats().failovers_for[TLS_FAILOVER_TAG], 1);
 	close_wire();
 }
 
