@@ -104,10 +104,12 @@ static void put_engines(struct wire *w, const struct wire_options *o)
 {
 	struct dispatch *d = &w->ctx->core.dispatch;
 
+	assert_int_equal(ctx_enter(w->ctx), 0); /* the worker is about */
 	if (o->fake)
 		d->kernel = fake_as_engine(o->fake);
 	if (o->no_cpu)
 		d->cpu = NULL;
+	ctx_leave(w->ctx);
 }
 
 void wire_new(struct wire *w, const struct wire_options *o)
