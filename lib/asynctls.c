@@ -452,11 +452,12 @@ static void add_context(struct tls_stats *s, struct tls_context *ctx)
 			 core->slots.allocations + a.allocations;
 	s->op_sockets_now = a.sockets_now;
 	s->op_sockets_peak = a.sockets_peak;
-	s->memory_now = (core->tx_pool.held + core->rx_pool.held) * BLOCK_SIZE;
-	s->memory_peak = (core->tx_pool.held_peak + core->rx_pool.held_peak) *
-			 BLOCK_SIZE;
-	s->memory_parked = (core->tx_pool.parked + core->rx_pool.parked) *
-			   BLOCK_SIZE;
+	s->memory_now = core->tx_pool.held * TX_BLOCK +
+			core->rx_pool.held * RX_BLOCK;
+	s->memory_peak = core->tx_pool.held_peak * TX_BLOCK +
+			 core->rx_pool.held_peak * RX_BLOCK;
+	s->memory_parked = core->tx_pool.parked * TX_BLOCK +
+			   core->rx_pool.parked * RX_BLOCK;
 }
 
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
@@ -482,8 +483,8 @@ int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
 	if (ret)
 		return ret;
 	add_connection(&s, conn);
-	s.memory_now = (conn->tx.memory.held + conn->rx.memory.held) *
-		       BLOCK_SIZE;
+	s.memory_now = conn->tx.memory.held * TX_BLOCK +
+		       conn->rx.memory.held * RX_BLOCK;
 	ctx_leave(ctx);
 	memcpy(stats, &s, min_size(size, sizeof(s)));
 	return 0;

@@ -16,7 +16,7 @@
 enum {
 	DEFAULT_DEPTH = 32,
 	MAX_DEPTH = 4096,
-	MIN_SLOTS = 128,
+	MIN_SLOTS = 64,
 	DEFAULT_MEMORY = 64 << 20,
 	DEFAULT_DEADLINE_MS = 1000,
 };
@@ -364,8 +364,8 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
-	pool_init(&core->tx_pool, memory / 2);
-	pool_init(&core->rx_pool, memory / 2);
+	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
+	pool_init(&core->rx_pool, RX_BLOCK, RX_SURE, memory / 2);
 	list_init(&core->todo);
 	list_init(&core->held);
 	list_init(&ctx->conns);

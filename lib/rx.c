@@ -39,7 +39,7 @@ void rx_fill_pool(struct core *core)
 		if (!b)
 			return;
 		core->receive_blocks[i] = b;
-		ring_pool_add(core->ring, b->data, BLOCK_SIZE, i);
+		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
 	}
 }
 
@@ -119,7 +119,7 @@ static bool move_part(struct rx *rx)
  */
 static bool backlogged(const struct rx *rx)
 {
-	const size_t per_block = BLOCK_SIZE / RECORD_PLAIN_MAX;
+	const size_t per_block = RX_BLOCK / RECORD_PLAIN_MAX;
 
 	const struct engine *e = dispatch_engine(&rx->core->dispatch,
 						 rx->gen->cipher);
@@ -143,11 +143,11 @@ static void receive(struct rx *rx)
 	} else {
 		size_t need = missing(rx);
 
-		if (!need || (BLOCK_SIZE - rx->filled < need && !move_part(rx)))
+		if (!need || (RX_BLOCK - rx->filled < need && !move_part(rx)))
 			return;
 		ret = ring_recv(rx->core->ring, rx->fd,
 				rx->chunk->data + rx->filled,
-				BLOCK_SIZE - rx->filled, &rx->recv_op);
+				RX_BLOCK - rx->filled, &rx->recv_op);
 	}
 	rx->receiving = ret == 0;
 }

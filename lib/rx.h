@@ -16,6 +16,13 @@
 
 #include "core.h"
 
+/*
+ * A block takes four full records, so that few of them straddle two; a
+ * connection may always have one that is being read, one that is being filled
+ * and one for what is opened beside.
+ */
+enum { RX_BLOCK = 68 << 10, RX_SURE = 3 };
+
 struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */

@@ -50,10 +50,9 @@ bool tx_room(const struct tx *tx)
 	return !queue_full(&tx->queue) &&
 	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
 	       (pool_may_take(memory) ||
-		(tx->wire &&
-		 BLOCK_SIZE - tx->wire->used >= RECORD_WIRE_MAX &&
-		 (!tx->side ||
-		  BLOCK_SIZE - tx->side->used >= RECORD_PLAIN_MAX)));
+		(block_room(memory->pool, tx->wire) >= RECORD_WIRE_MAX &&
+		 (!tx->side || block_room(memory->pool, tx->side) >=
+				       RECORD_PLAIN_MAX)));
 }
 
 /* Memory for a record in both its forms; in is the plaintext to seal. */

@@ -18,7 +18,13 @@
 #include "core.h"
 
 /* Held records leave at once when they are this many bytes. */
-enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
+enum { TX_GATHER = 64 << 10, TX_IOV = 16 };
+
+/*
+ * A block takes one full record, or 16 of 1 KiB; a connection may always have
+ * one for what is on the wire and one for plaintext that is kept.
+ */
+enum { TX_BLOCK = 17 << 10, TX_SURE = 2 };
 
 struct tx {
 	struct core *core;
