@@ -316,9 +316,7 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 		return n;
 	conn_shutdown(conn);
 	push_until(conn, deadline_of(timeout_ms), true);
-	ctx_remove(ctx, conn);
-	n = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
-	free(conn);
+	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
 	return n;
 }

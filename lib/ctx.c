@@ -39,6 +39,25 @@ void ctx_mark(struct tls_context *ctx, struct tls_conn *conn)
 	signal_app(ctx);
 }
 
+static void destroy(struct tls_conn *conn)
+{
+	list_remove(&conn->all);
+	list_remove(&conn->todo);
+	tx_destroy(&conn->tx);
+	rx_destroy(&conn->rx);
+	free(conn);
+}
+
+/*
+ * A connection is closed, but what an engine writes to stays its own until the
+ * engine is done, and is counted until then.
+ */
+static void release(struct tls_conn *conn)
+{
+	if (!conn->tx.queue.in_flight && !conn->rx.queue.in_flight)
+		destroy(conn);
+}
+
 static void advance_all(struct tls_context *ctx)
 {
 	struct list todo, *node;
@@ -48,6 +67,10 @@ static void advance_all(struct tls_context *ctx)
 		struct tls_conn *conn =
 			container_of(node, struct tls_conn, todo);
 
+		if (conn->gone) {
+			release(conn);
+			continue;
+		}
 		conn_advance(conn);
 		ctx_mark(ctx, conn);
 	}
@@ -209,16 +232,19 @@ static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 	}
 }
 
-void ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
+ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 {
+	ssize_t ret;
+
 	end_operations(ctx, conn);
-	list_remove(&conn->todo);
+	ret = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
 	list_remove(&conn->held);
 	list_remove(&conn->ready);
-	list_remove(&conn->all);
-	tx_destroy(&conn->tx);
-	rx_destroy(&conn->rx);
+	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;
+	conn->gone = true;
+	release(conn);
+	return ret;
 }
 
 static bool store(struct tls_context *ctx, struct tls_conn *conn,
@@ -330,6 +356,7 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	list_init(&core->todo);
 	list_init(&core->held);
 	list_init(&ctx->conns);
+	list_init(&ctx->gone);
 	list_init(&ctx->ready);
 	list_init(&ctx->ready_end);
 }
@@ -393,6 +420,8 @@ void ctx_free(struct tls_context *ctx)
 	struct core *core = &ctx->core;
 
 	worker_stop(ctx);
+	while (!list_empty(&ctx->gone))
+		destroy(container_of(ctx->gone.next, struct tls_conn, all));
 	if (ctx->kind == TLS_CONTEXT_WORKER) {
 		if (ctx->poll_fd >= 0)
 			close(ctx->poll_fd);

@@ -278,7 +278,7 @@ static bool examine(struct rx *rx, struct slot *slot)
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
-	if (slot->type == RECORD_DATA) {
+	if (slot->type == RECORD_DATA && !rx->in_message) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
 		rx->core->stats.rx_bytes[by] += (size_t)n;

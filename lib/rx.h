@@ -20,7 +20,8 @@ struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
 	/*
-	 * A record that is no application data, at its turn, authenticated.
+	 * A record that is no application data, at its turn, authenticated; and
+	 * data where in_message forbids it.
 	 * 0 or -errno, with *alert what to send.
 	 */
 	int (*control)(struct rx *rx, uint8_t type, const uint8_t *content,
@@ -30,6 +31,8 @@ struct rx {
 	int alert; /* to be sent for it, or ALERT_NONE */
 	bool closed; /* close_notify was read: what follows is ignored */
 	bool eof;    /* TCP has ended */
+	/* set by control: half a message was seen, data must not be next */
+	bool in_message;
 	struct keygen *gen;
 	uint64_t seq;
 	struct queue queue;

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -125,7 +126,8 @@ void wire_new(struct wire *w, const struct wire_options *o)
 
 	memset(w, 0, sizeof(*w));
 	config.kind = o->kind;
-	config.engine = TLS_ENGINE_CPU;
+	config.engine = o->driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
+	config.driver = o->driver;
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	if (tls_context_new(&w->ctx, &config))
@@ -206,35 +208,81 @@ void wire_send(struct wire *w, uint8_t type, const void *content, size_t len)
 	wire_send_raw(w, record, wire_seal(w, type, content, len, 0, record));
 }
 
-ssize_t wire_receive(struct wire *w, uint8_t *type,
-		     uint8_t content[RECORD_PLAIN_MAX + 256])
+ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
+		  uint8_t *content)
 {
-	EVP_CIPHER_CTX *evp;
-	uint8_t record[RECORD_WIRE_MAX], nonce[RECORD_NONCE];
+	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
 	uint8_t *body = record + RECORD_HEADER;
-	size_t body_len;
+	size_t len = ((size_t)record[3] << 8 | record[4]) - RECORD_TAG;
+	uint8_t nonce[RECORD_NONCE];
 	int n, ok;
 
-	if (recv(w->fd, record, RECORD_HEADER, MSG_WAITALL) != RECORD_HEADER)
-		return -1;
-	body_len = (size_t)record[3] << 8 | record[4];
-	assert_in_range(body_len, RECORD_TAG + 1, RECORD_BODY_MAX);
-	assert_int_equal(recv(w->fd, body, body_len, MSG_WAITALL), body_len);
-	body_len -= RECORD_TAG;
 	record_nonce(nonce, w->open->iv, w->open_seq++);
-	evp = EVP_CIPHER_CTX_new();
 	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
 			   nonce);
-	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG,
-			    body + body_len);
+	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG, body + len);
 	EVP_DecryptUpdate(evp, NULL, &n, record, RECORD_HEADER);
-	EVP_DecryptUpdate(evp, content, &n, body, (int)body_len);
+	EVP_DecryptUpdate(evp, content, &n, body, (int)len);
 	ok = EVP_DecryptFinal_ex(evp, content + n, &n);
 	EVP_CIPHER_CTX_free(evp);
 	if (!ok)
 		fail_msg("record %d does not authenticate",
 			 (int)w->open_seq - 1);
-	return record_inner(content, body_len, type);
+	return record_inner(content, len, type);
+}
+
+ssize_t wire_receive(struct wire *w, uint8_t *type,
+		     uint8_t content[RECORD_PLAIN_MAX + 256])
+{
+	uint8_t record[RECORD_WIRE_MAX];
+	size_t len;
+
+	if (recv(w->fd, record, RECORD_HEADER, MSG_WAITALL) != RECORD_HEADER)
+		return -1;
+	len = (size_t)record[3] << 8 | record[4];
+	assert_in_range(len, RECORD_TAG + 1, RECORD_BODY_MAX);
+	assert_int_equal(recv(w->fd, record + RECORD_HEADER, len, MSG_WAITALL),
+			 len);
+	return wire_open(w, record, type, content);
+}
+
+/* ---- Everything that arrives ------------------------------------------- */
+
+void wire_tap(struct wire *w, struct tap *tap)
+{
+	ssize_t n;
+
+	for (;;) {
+		if (tap->room - tap->len < 65536) {
+			tap->room = tap->room * 2 + 65536;
+			tap->bytes = realloc(tap->bytes, tap->room);
+			assert_non_null(tap->bytes);
+		}
+		n = recv(w->fd, tap->bytes + tap->len, tap->room - tap->len,
+			 MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		tap->len += (size_t)n;
+	}
+	tap->ended = n == 0;
+	while (tap->len - tap->opened >= RECORD_HEADER) {
+		uint8_t *at = tap->bytes + tap->opened;
+		size_t len = RECORD_HEADER + ((size_t)at[3] << 8 | at[4]);
+		uint8_t content[RECORD_BODY_MAX];
+		ssize_t plain;
+		uint8_t type;
+
+		if (tap->len - tap->opened < len)
+			break;
+		plain = wire_open(w, at, &type, content);
+		tap->opened += len;
+		tap->records++;
+		tap->alert = type == RECORD_ALERT ? content[1] : ALERT_NONE;
+		if (type != RECORD_DATA)
+			continue;
+		pattern_check(content, tap->data, (size_t)plain);
+		tap->data += (size_t)plain;
+	}
 }
 
 void wire_expect_alert(struct wire *w, int description)
