@@ -41,6 +41,8 @@ struct wire {
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
+/* Another connection in the same context; conn must be NULL by then. */
+void wire_reopen(struct wire *w, const struct wire_options *options);
 /* conn may be NULL by then. */
 void wire_free(struct wire *w);
 
