@@ -94,6 +94,11 @@ unsigned ctx_step(struct tls_context *ctx)
 	return total;
 }
 
+bool ctx_all_reaped(struct tls_context *ctx)
+{
+	return ctx->stale || ring_listen(ctx->core.ring);
+}
+
 void ctx_submit(struct tls_context *ctx)
 {
 	while (ring_unsubmitted(ctx->core.ring)) {
