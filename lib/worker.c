@@ -49,7 +49,8 @@ static void run(struct tls_context *ctx)
 	while (work_left(ctx) && seen == ctx->last_call && !ctx->stopping) {
 		ctx_flush_held(ctx);
 		ctx_submit(ctx);
-		ctx_step(ctx);
+		if (ctx_step(ctx))
+			continue; /* which may have queued something */
 		if (ctx->callers) {
 			idle(ctx);
 			break;
