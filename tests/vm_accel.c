@@ -482,7 +482,7 @@ static void control_returns_at_once(void **state)
 
 /* ---- Deferred transmit ------------------------------------------------- */
 
-enum { AWAY = 1500 /* ms */, LATENCY = 20 };
+enum { AWAY = 1500 /* ms */, LATENCY = 50 };
 
 /* An application that writes once and is then away. */
 struct away {
@@ -607,12 +607,12 @@ static struct rate bulk(struct sink *sink, unsigned parallelism,
 	accel_set("latency_us", latency_us);
 	write_for(&sink->w, 2 * (uint64_t)latency_us * NS_PER_US +
 				    50 * NS_PER_MS);
-	busy = accel_get("busy_ns");
 	completed = accel_get("completed");
+	busy = accel_get("busy_ns");
 	start = now_ns();
 	write_for(&sink->w, ms * NS_PER_MS);
-	wall = (double)(now_ns() - start);
 	busy = accel_get("busy_ns") - busy;
+	wall = (double)(now_ns() - start);
 	completed = accel_get("completed") - completed;
 	return (struct rate){ (double)completed * 1e9 / wall,
 			      (double)busy / wall / parallelism };

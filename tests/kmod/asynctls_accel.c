@@ -140,9 +140,11 @@ static unsigned long long failed;
 module_param(failed, ullong, 0444);
 MODULE_PARM_DESC(failed, "completed with an error, or a tag made wrong");
 
-static unsigned long long busy_ns;
-module_param(busy_ns, ullong, 0444);
-MODULE_PARM_DESC(busy_ns, "sum of the services that have ended");
+static unsigned long long busy_ns; /* of what has left the line */
+static int get_busy(char *buffer, const struct kernel_param *kp);
+static const struct kernel_param_ops busy_ops = { .get = get_busy };
+module_param_cb(busy_ns, &busy_ops, NULL, 0444);
+MODULE_PARM_DESC(busy_ns, "sum of all service up to this moment");
 
 static uint peak_queue;
 module_param(peak_queue, uint, 0444);
@@ -342,6 +344,7 @@ static struct accel_request *take_due(u64 *when)
 			swap(chosen->service, due->service);
 		list_del(&chosen->node);
 		outstanding--;
+		busy_ns += chosen->service.length;
 	}
 	spin_unlock_bh(&lock);
 	return chosen;
@@ -428,7 +431,6 @@ static void finish(struct accel_request *r)
 	spin_lock_bh(&lock);
 	completed++;
 	failed += err || r->wrong_tag;
-	busy_ns += r->service.length;
 	spin_unlock_bh(&lock);
 	local_bh_disable();
 	aead_request_complete(req, err);
@@ -570,7 +572,23 @@ static void unregister_alg(struct accel_alg *a)
 	crypto_free_aead(a->base);
 }
 
-/* ---- Written parameters -------------------------------------------------- */
+/* ---- Parameters with a meaning of their own ------------------------------ */
+
+static int get_busy(char *buffer, const struct kernel_param *kp)
+{
+	unsigned long long sum;
+	struct accel_request *r;
+	u64 now;
+
+	spin_lock_bh(&lock);
+	now = ktime_get_ns();
+	sum = busy_ns;
+	list_for_each_entry(r, &line, node)
+		if (r->service.start < now)
+			sum += min(now, r->service.end) - r->service.start;
+	spin_unlock_bh(&lock);
+	return sysfs_emit(buffer, "%llu\n", sum);
+}
 
 static int set_priority(const char *value, const struct kernel_param *kp)
 {
