@@ -61,6 +61,11 @@ void ctx_leave(struct tls_context *ctx);
 
 /* Act on what has completed; returns how much that was. Never waits. */
 unsigned ctx_step(struct tls_context *ctx);
+/*
+ * False if ctx_step() has more to do. While another thread is being woken the
+ * wake itself lies in the ring: that thread will see to it, and to the rest.
+ */
+bool ctx_all_reaped(struct tls_context *ctx);
 /* Start what is queued, and act on what completes at once. */
 void ctx_submit(struct tls_context *ctx);
 /* Push what every connection holds back. */
@@ -81,12 +86,12 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline);
 void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
 
 /*
- * Let the kernel engine close what has been idle for CTX_TRIM_NS or longer.
- * While it has sockets open, returns how long to wait at most before asking
- * again, else ns as it is.
+ * How long to wait at most, where ns would do (-1: no limit): until the record
+ * longest with the kernel engine is overdue, or its idle sockets are to be
+ * closed, which is done here every CTX_TRIM_NS.
  */
 enum { CTX_TRIM_NS = 100 * NS_PER_MS };
-int64_t ctx_trim(struct tls_context *ctx, int64_t ns);
+int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);
 
 void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
 /*
