@@ -936,5 +936,6 @@ int main(void)
 		print_message("asynctls_accel is not loaded (tests/kmod)\n");
 		return SKIPPED;
 	}
+	cmocka_set_test_filter(getenv("ASYNCTLS_TESTS"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
