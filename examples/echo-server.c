@@ -289,7 +289,7 @@ int main(int argc, char **argv)
 	start_threads();
 	for (t = 0; t < options.threads; t++) {
 		pthread_join(server.workers[t].thread, NULL);
-		stats_add(&sum, &server.workers[t].stats);
+		tls_stats_add(&sum, &server.workers[t].stats);
 	}
 	if (options.stats)
 		stats_print(&sum);

@@ -150,28 +150,6 @@ void watch(int epoll, int op, int fd, uint32_t events, void *what)
 		die("epoll_ctl: %s", strerror(errno));
 }
 
-static bool is_peak(size_t i)
-{
-#define IS(field) (i == offsetof(struct tls_stats, field) / sizeof(uint64_t))
-	return IS(tx_in_flight_peak) || IS(rx_in_flight_peak) ||
-	       IS(op_sockets_peak) || IS(memory_peak);
-#undef IS
-}
-
-void stats_add(struct tls_stats *sum, const struct tls_stats *stats)
-{
-	const uint64_t *part = (const uint64_t *)stats;
-	uint64_t *total = (uint64_t *)sum;
-	size_t i;
-
-	for (i = 0; i < sizeof(*sum) / sizeof(*total); i++) {
-		if (!is_peak(i))
-			total[i] += part[i];
-		else if (total[i] < part[i])
-			total[i] = part[i];
-	}
-}
-
 void stats_print(const struct tls_stats *stats)
 {
 	char json[4096];

@@ -30,8 +30,6 @@ int new_epoll(void);
 /* epoll_ctl(), with what as data.ptr. */
 void watch(int epoll, int op, int fd, uint32_t events, void *what);
 
-/* Every field is a 64-bit counter; of peaks the highest counts, not the sum. */
-void stats_add(struct tls_stats *sum, const struct tls_stats *stats);
 void stats_print(const struct tls_stats *stats);
 
 #endif

@@ -21,6 +21,7 @@ struct tls_conn {
 	void *data;
 	int fd;
 	bool is_server;
+	struct account account;
 	struct tx tx;
 	struct rx rx;
 

@@ -15,7 +15,7 @@ struct core {
 	struct dispatch dispatch;
 	struct pool tx_pool, rx_pool;
 	struct slot_cache slots;
-	struct tls_stats stats;
+	struct tls_stats stats; /* its own, and of connections that ended */
 	unsigned depth;
 	/* connections with completions not yet acted upon */
 	struct list todo;

@@ -16,8 +16,9 @@
 enum {
 	DEFAULT_DEPTH = 32,
 	MAX_DEPTH = 4096,
-	MIN_SLOTS = 128,
+	MIN_SLOTS = 64,
 	DEFAULT_MEMORY = 64 << 20,
+	DEFAULT_DEADLINE_MS = 1000,
 };
 
 /* ---- Moving on --------------------------------------------------------- */
@@ -57,6 +58,7 @@ static void destroy(struct tls_conn *conn)
 	list_remove(&conn->todo);
 	tx_destroy(&conn->tx);
 	rx_destroy(&conn->rx);
+	tls_stats_add(&conn->core->stats, &conn->account.stats);
 	free(conn);
 }
 
@@ -90,12 +92,15 @@ static void advance_all(struct tls_context *ctx)
 
 unsigned ctx_step(struct tls_context *ctx)
 {
+	struct dispatch *d = &ctx->core.dispatch;
 	unsigned total = 0, n;
 
 	do {
 		n = ring_reap(ctx->core.ring);
 		if (n)
 			overtake_waiters(ctx);
+		if (d->flying_count)
+			dispatch_expire(d, now_ns());
 		advance_all(ctx);
 		total += n;
 	} while (n);
@@ -150,22 +155,30 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns)
 	wait_unlocked(ctx, ns);
 }
 
-int64_t ctx_trim(struct tls_context *ctx, int64_t ns)
+static int64_t shorter(int64_t a, int64_t b)
+{
+	return a >= 0 && a < b ? a : b;
+}
+
+int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
 {
 	struct afalg_stats stats;
-	uint64_t now;
+	uint64_t now, due;
 
-	if (!ctx->choice.kernel_in_use)
+	if (!ctx->core.dispatch.kernel)
 		return ns;
 	now = now_ns();
+	due = dispatch_due(&ctx->core.dispatch);
+	if (due != UINT64_MAX)
+		ns = shorter(ns, due > now ? (int64_t)(due - now) : 0);
+	if (!ctx->choice.kernel_in_use)
+		return ns;
 	if (now - ctx->last_trim >= CTX_TRIM_NS) {
 		engine_afalg_trim(ctx->choice.kernel);
 		ctx->last_trim = now;
 	}
 	engine_afalg_stats(ctx->choice.kernel, &stats);
-	if (!stats.sockets_now || (ns >= 0 && ns < CTX_TRIM_NS))
-		return ns;
-	return CTX_TRIM_NS;
+	return stats.sockets_now ? shorter(ns, CTX_TRIM_NS) : ns;
 }
 
 bool ctx_block(struct tls_context *ctx, uint64_t deadline)
@@ -187,7 +200,7 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline)
 			return true; /* maybe what the caller waits for */
 	}
 	ctx->callers++;
-	ctx_wait_ring(ctx, ctx_trim(ctx, ns));
+	ctx_wait_ring(ctx, ctx_limit_wait(ctx, ns));
 	ctx->callers--;
 	ctx_step(ctx);
 	return true;
@@ -366,8 +379,8 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
-	pool_init(&core->tx_pool, memory / 2);
-	pool_init(&core->rx_pool, memory / 2);
+	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
+	pool_init(&core->rx_pool, RX_BLOCK, RX_SURE, memory / 2);
 	list_init(&core->todo);
 	list_init(&core->held);
 	list_init(&ctx->conns);
@@ -392,10 +405,13 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 	ret = choice_make(&ctx->choice, config, core->ring);
 	if (ret)
 		return ret;
-	core->dispatch.cpu = ctx->choice.cpu;
-	if (ctx->choice.kernel_in_use)
-		core->dispatch.kernel = ctx->choice.kernel;
-	core->dispatch.stats = &core->stats;
+	dispatch_init(&core->dispatch,
+		      ctx->choice.kernel_in_use ? ctx->choice.kernel : NULL,
+		      ctx->choice.cpu,
+		      (config->deadline_ms ? config->deadline_ms :
+					     DEFAULT_DEADLINE_MS) *
+			      (uint64_t)NS_PER_MS,
+		      ctx->choice.hybrid);
 	rx_fill_pool(core);
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)

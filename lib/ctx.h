@@ -86,12 +86,12 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline);
 void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
 
 /*
- * Let the kernel engine close what has been idle for CTX_TRIM_NS or longer.
- * While it has sockets open, returns how long to wait at most before asking
- * again, else ns as it is.
+ * How long to wait at most, where ns would do (-1: no limit): until the record
+ * longest with the kernel engine is overdue, or its idle sockets are to be
+ * closed, which is done here every CTX_TRIM_NS.
  */
 enum { CTX_TRIM_NS = 100 * NS_PER_MS };
-int64_t ctx_trim(struct tls_context *ctx, int64_t ns);
+int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);
 
 void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
 /*

@@ -70,6 +70,7 @@ struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq)
 		.seq = seq,
 		.state = SLOT_OPEN,
 	};
+	list_init(&slot->flying);
 	record_nonce(slot->op.nonce, gen->iv, seq);
 	return slot;
 }

@@ -20,6 +20,9 @@
 #include "engine.h"
 #include "keys.h"
 #include "pool.h"
+#include "util.h"
+
+struct account;
 
 enum slot_state {
 	SLOT_OPEN,
@@ -30,6 +33,15 @@ enum slot_state {
 
 struct slot {
 	struct aead_op op;
+	struct engine *engine; /* that is to have it first */
+	struct account *account; /* the connection's, see dispatch.h */
+	struct list flying;    /* while the kernel engine has it */
+	uint64_t submitted;    /* since when, now_ns() */
+	/*
+	 * Put the operation's output where no driver writes, and park where it
+	 * was. False: no memory.
+	 */
+	bool (*relocate)(struct slot *slot);
 	void *owner; /* the tx or rx whose queue this is */
 	struct keygen *gen;
 	uint64_t seq;

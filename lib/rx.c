@@ -6,12 +6,13 @@
 
 static void received(struct ring_op *op, int result, int buffer);
 
-void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq)
+void rx_init(struct rx *rx, struct core *core, struct list *todo,
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*rx = (struct rx){
 		.core = core,
 		.todo = todo,
+		.account = account,
 		.fd = fd,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
@@ -38,7 +39,7 @@ void rx_fill_pool(struct core *core)
 		if (!b)
 			return;
 		core->receive_blocks[i] = b;
-		ring_pool_add(core->ring, b->data, BLOCK_SIZE, i);
+		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
 	}
 }
 
@@ -68,12 +69,12 @@ static void received(struct ring_op *op, int result, int buffer)
 	struct rx *rx = container_of(op, struct rx, recv_op);
 
 	rx->receiving = false;
-	rx->core->stats.receives++;
+	rx->account->stats.receives++;
 	if (buffer >= 0)
 		adopt(rx, buffer);
 	if (result > 0) {
 		rx->filled += (size_t)result;
-		rx->core->stats.received_bytes += (size_t)result;
+		rx->account->stats.received_bytes += (size_t)result;
 	} else if (result == 0) {
 		rx->eof = true;
 	} else if (result != -EINTR && result != -EAGAIN &&
@@ -118,9 +119,12 @@ static bool move_part(struct rx *rx)
  */
 static bool backlogged(const struct rx *rx)
 {
-	const size_t per_block = BLOCK_SIZE / RECORD_PLAIN_MAX;
+	const size_t per_block = RX_BLOCK / RECORD_PLAIN_MAX;
 
-	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+	const struct engine *e = dispatch_engine(&rx->core->dispatch,
+						 rx->gen->cipher);
+
+	if (!e || e->ops->synchronous)
 		return queue_count(&rx->queue) > 0;
 	return rx->memory.held > 1 + 2 * rx->core->depth / per_block ||
 	       queue_full(&rx->queue) ||
@@ -139,11 +143,11 @@ static void receive(struct rx *rx)
 	} else {
 		size_t need = missing(rx);
 
-		if (!need || (BLOCK_SIZE - rx->filled < need && !move_part(rx)))
+		if (!need || (RX_BLOCK - rx->filled < need && !move_part(rx)))
 			return;
 		ret = ring_recv(rx->core->ring, rx->fd,
 				rx->chunk->data + rx->filled,
-				BLOCK_SIZE - rx->filled, &rx->recv_op);
+				RX_BLOCK - rx->filled, &rx->recv_op);
 	}
 	rx->receiving = ret == 0;
 }
@@ -153,7 +157,7 @@ static void receive(struct rx *rx)
 static void opened(struct rx *rx, struct slot *slot)
 {
 	if (queue_completed(&rx->queue, slot, slot->op.result != 0))
-		rx->core->stats.out_of_order++;
+		rx->account->stats.out_of_order++;
 }
 
 static void open_done(struct aead_op *op)
@@ -172,7 +176,7 @@ static bool place(struct rx *rx, struct slot *slot, size_t body)
 	uint8_t *out;
 
 	slot->op.out = slot->wire + RECORD_HEADER;
-	if (!dispatch_keeps_input(&rx->core->dispatch, rx->gen->cipher))
+	if (!slot->engine || slot->engine->ops->synchronous)
 		return true;
 	out = block_carve(&rx->memory, &rx->out, RECORD_HEADER + body);
 	if (!out)
@@ -182,13 +186,33 @@ static bool place(struct rx *rx, struct slot *slot, size_t body)
 	return true;
 }
 
+/* The ciphertext stays where it is. */
+static bool relocate(struct slot *slot)
+{
+	struct rx *rx = slot->owner;
+	struct block *b = pool_take_surely(&rx->memory);
+
+	if (!b)
+		return false;
+	if (rx->out == slot->side_block) {
+		block_put(&rx->memory, rx->out);
+		rx->out = NULL;
+	}
+	slot->side_block->parked = true;
+	block_put(&rx->memory, slot->side_block);
+	slot->side_block = b;
+	b->used = slot->wire_len;
+	slot->op.out = b->data + RECORD_HEADER;
+	return true;
+}
+
 static void start(struct rx *rx, struct slot *slot)
 {
 	if (dispatch_submit(&rx->core->dispatch, slot) == ENGINE_DONE)
 		opened(rx, slot);
 	else
 		queue_submitted(&rx->queue, slot,
-				&rx->core->stats.rx_in_flight_peak);
+				&rx->account->stats.rx_in_flight_peak);
 }
 
 /* A whole record is at rx->parsed: into the line. */
@@ -200,6 +224,9 @@ static bool take_record(struct rx *rx, size_t body)
 		return false;
 	slot->wire = rx->chunk->data + rx->parsed;
 	slot->wire_len = RECORD_HEADER + body;
+	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
+				       rx->account, body,
+				       queue_count(&rx->queue));
 	if (!place(rx, slot, body)) {
 		queue_unpush(&rx->queue, &rx->memory);
 		return false;
@@ -207,6 +234,8 @@ static bool take_record(struct rx *rx, size_t body)
 	block_get(rx->chunk);
 	slot->wire_block = rx->chunk;
 	slot->owner = rx;
+	slot->account = rx->account;
+	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
 	slot->op.aad = slot->wire;
@@ -281,7 +310,7 @@ static bool examine(struct rx *rx, struct slot *slot)
 	if (slot->type == RECORD_DATA && !rx->in_message) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
-		rx->core->stats.rx_bytes[by] += (size_t)n;
+		rx->account->stats.rx_bytes[by] += (size_t)n;
 		return n > 0; /* an empty one is legal, and no end of file */
 	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);

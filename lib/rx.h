@@ -16,9 +16,17 @@
 
 #include "core.h"
 
+/*
+ * A block takes four full records, so that few of them straddle two; a
+ * connection may always have one that is being read, one that is being filled
+ * and one for what is opened beside.
+ */
+enum { RX_BLOCK = 68 << 10, RX_SURE = 3 };
+
 struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
+	struct account *account;
 	/*
 	 * A record that is no application data, at its turn, authenticated; and
 	 * data where in_message forbids it.
@@ -46,8 +54,8 @@ struct rx {
 	struct ring_op recv_op;
 };
 
-void rx_init(struct rx *rx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq);
+void rx_init(struct rx *rx, struct core *core, struct list *todo,
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Put what was received before, sealed or already opened, in front. Before

@@ -6,12 +6,13 @@
 
 static void sent(struct ring_op *op, int result, int buffer);
 
-void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq)
+void tx_init(struct tx *tx, struct core *core, struct list *todo,
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*tx = (struct tx){
 		.core = core,
 		.todo = todo,
+		.account = account,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
@@ -28,7 +29,7 @@ static void sealed(struct tx *tx, struct slot *slot)
 	bool failed = slot->op.result != 0;
 
 	if (queue_completed(&tx->queue, slot, failed))
-		tx->core->stats.out_of_order++;
+		tx->account->stats.out_of_order++;
 }
 
 static void seal_done(struct aead_op *op)
@@ -49,17 +50,16 @@ bool tx_room(const struct tx *tx)
 	return !queue_full(&tx->queue) &&
 	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
 	       (pool_may_take(memory) ||
-		(tx->wire &&
-		 BLOCK_SIZE - tx->wire->used >= RECORD_WIRE_MAX &&
-		 (!tx->side ||
-		  BLOCK_SIZE - tx->side->used >= RECORD_PLAIN_MAX)));
+		(block_room(memory->pool, tx->wire) >= RECORD_WIRE_MAX &&
+		 (!tx->side || block_room(memory->pool, tx->side) >=
+				       RECORD_PLAIN_MAX)));
 }
 
 /* Memory for a record in both its forms; in is the plaintext to seal. */
 static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		  size_t len, struct block *in_block)
 {
-	bool keep = dispatch_keeps_input(&tx->core->dispatch, tx->gen->cipher);
+	bool keep = slot->engine && !slot->engine->ops->synchronous;
 
 	slot->wire_len = RECORD_OVERHEAD + len;
 	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
@@ -75,11 +75,42 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		if (!copy)
 			return false;
 		slot->side_block = tx->side;
-		tx->core->stats.tx_copied_bytes += len;
+		tx->account->stats.tx_copied_bytes += len;
 		in = memcpy(copy, in, len);
 	}
 	slot->op.in = in;
 	return true;
+}
+
+/* The plaintext stays: the kernel has read it by the time it is slow. */
+static bool relocate(struct slot *slot)
+{
+	struct tx *tx = slot->owner;
+	struct block *b = pool_take_surely(&tx->memory);
+
+	if (!b)
+		return false;
+	if (tx->wire == slot->wire_block) {
+		block_put(&tx->memory, tx->wire);
+		tx->wire = NULL;
+	}
+	slot->wire_block->parked = true;
+	block_put(&tx->memory, slot->wire_block);
+	slot->wire_block = b;
+	slot->wire = b->data;
+	b->used = slot->wire_len;
+	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
+	slot->op.aad = slot->wire;
+	slot->op.out = slot->wire + RECORD_HEADER;
+	return true;
+}
+
+/* Records of this connection in an engine, or about to be given to one. */
+static unsigned queue_hint(const struct tx *tx)
+{
+	return tx->queue.in_flight +
+	       (unsigned)((tx->waiting + RECORD_PLAIN_MAX - 1) /
+			  RECORD_PLAIN_MAX);
 }
 
 /* One record into the line and to an engine. False: no room. */
@@ -90,13 +121,19 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 
 	if (!slot)
 		return false;
+	slot->engine = dispatch_choose(&tx->core->dispatch, tx->gen->cipher,
+				       tx->account, len, queue_hint(tx));
 	if (!place(tx, slot, in, len, in_block)) {
 		queue_unpush(&tx->queue, &tx->memory);
 		return false;
 	}
 	tx->seq++;
+	if (!tx->held)
+		tx->ready_since = tx->last_write;
 	tx->held += slot->wire_len;
 	slot->owner = tx;
+	slot->account = tx->account;
+	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
@@ -112,7 +149,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		sealed(tx, slot);
 	else
 		queue_submitted(&tx->queue, slot,
-				&tx->core->stats.tx_in_flight_peak);
+				&tx->account->stats.tx_in_flight_peak);
 	return true;
 }
 
@@ -144,7 +181,7 @@ static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
 	}
 	len = min_size(len, RECORD_PLAIN_MAX - tx->open_len);
 	memcpy(tx->open + tx->open_len, buf, len);
-	tx->core->stats.tx_copied_bytes += len;
+	tx->account->stats.tx_copied_bytes += len;
 	tx->open_len += len;
 	return len;
 }
@@ -170,7 +207,10 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 	size_t done = 0;
 
 	while (done < len && !tx->error) {
-		size_t n = write_record(tx, buf + done, len - done, more);
+		size_t n;
+
+		tx->waiting = len - done;
+		n = write_record(tx, buf + done, len - done, more);
 
 		if (!n)
 			break;
@@ -180,6 +220,7 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 		if (tx_due(tx))
 			tx_push(tx);
 	}
+	tx->waiting = 0;
 	/* A full window keeps it open; the next call or flush tries again. */
 	if (!more && done == len)
 		tx_seal_open(tx);
@@ -234,6 +275,7 @@ static int gather(struct tx *tx)
 void tx_push(struct tx *tx)
 {
 	struct slot *head = queue_head(&tx->queue);
+	uint64_t now;
 	int n, ret;
 
 	if (tx->sending || tx->error || !head)
@@ -255,6 +297,9 @@ void tx_push(struct tx *tx)
 		ret = ring_sendmsg(tx->core->ring, tx->fd, &tx->msg,
 				   &tx->send_op);
 	tx->sending = ret == 0;
+	now = now_ns();
+	tx->account->stats.ready_wait_ns += now - tx->ready_since;
+	tx->ready_since = now;
 }
 
 /* Give back what a connection with nothing under way need not hold. */
@@ -269,7 +314,7 @@ static void release_blocks(struct tx *tx)
 
 static void advance(struct tx *tx, size_t n)
 {
-	tx->core->stats.sent_bytes += n;
+	tx->account->stats.sent_bytes += n;
 	tx->held -= n;
 	n += tx->head_sent;
 	while (queue_count(&tx->queue)) {
@@ -279,6 +324,7 @@ static void advance(struct tx *tx, size_t n)
 			break;
 		n -= head->wire_len;
 		tx->unsent -= head->content_len;
+		tx->account->stats.sent_records++;
 		queue_pop(&tx->queue, &tx->memory);
 	}
 	tx->head_sent = n;
@@ -292,7 +338,7 @@ static void sent(struct ring_op *op, int result, int buffer)
 
 	(void)buffer;
 	tx->sending = false;
-	tx->core->stats.sends++;
+	tx->account->stats.sends++;
 	/*
 	 * None of these is the connection's fault; -ECANCELED comes when the
 	 * thread that submitted the send has ended. The next push resumes.

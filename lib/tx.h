@@ -18,11 +18,18 @@
 #include "core.h"
 
 /* Held records leave at once when they are this many bytes. */
-enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
+enum { TX_GATHER = 64 << 10, TX_IOV = 16 };
+
+/*
+ * A block takes one full record, or 16 of 1 KiB; a connection may always have
+ * one for what is on the wire and one for plaintext that is kept.
+ */
+enum { TX_BLOCK = 17 << 10, TX_SURE = 2 };
 
 struct tx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
+	struct account *account;
 	int fd;
 	int error; /* sticky; nothing more is sealed or sent */
 	struct keygen *gen;
@@ -34,18 +41,20 @@ struct tx {
 	uint8_t *open; /* the open record's plaintext, in a block of its own */
 	struct block *open_block;
 	size_t open_len;
+	size_t waiting;	   /* application bytes at hand, not yet in line */
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
-	uint64_t last_write;
+	uint64_t last_write;  /* now_ns() of the latest write */
+	uint64_t ready_since; /* ... of the first that is still held */
 	bool sending;
 	struct ring_op send_op;
 	struct msghdr msg;
 	struct iovec iov[TX_IOV];
 };
 
-void tx_init(struct tx *tx, struct core *core, struct list *todo, int fd,
-	     struct keygen *gen, uint64_t seq);
+void tx_init(struct tx *tx, struct core *core, struct list *todo,
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Take up to len bytes into records; the last one stays open if more is set.

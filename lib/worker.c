@@ -23,13 +23,13 @@ static void sleep_until(struct tls_context *ctx, uint64_t when)
 
 static bool work_left(const struct tls_context *ctx)
 {
-	return !list_empty(&ctx->core.held);
+	return !list_empty(&ctx->core.held) || ctx->core.dispatch.flying_count;
 }
 
 /* Wakes now and then only while the kernel engine has sockets to close. */
 static void idle(struct tls_context *ctx)
 {
-	int64_t ns = ctx_trim(ctx, -1);
+	int64_t ns = ctx_limit_wait(ctx, -1);
 
 	ctx->worker_idle = true;
 	if (ns < 0)
@@ -37,6 +37,13 @@ static void idle(struct tls_context *ctx)
 	else
 		sleep_until(ctx, now_ns() + (uint64_t)ns);
 	ctx->worker_idle = false;
+}
+
+/* Stepping queues operations, and nobody else might come to submit them. */
+static void step_and_submit(struct tls_context *ctx)
+{
+	ctx_step(ctx);
+	ctx_submit(ctx);
 }
 
 /*
@@ -51,16 +58,14 @@ static void run(struct tls_context *ctx)
 	ctx->core.stats.deferred_run++;
 	while (work_left(ctx) && seen == ctx->last_call && !ctx->stopping) {
 		ctx_flush_held(ctx);
-		ctx_submit(ctx);
-		if (ctx_step(ctx))
-			continue; /* which may have queued something */
+		step_and_submit(ctx);
 		if (ctx->callers) {
 			idle(ctx);
 			break;
 		}
 		if (work_left(ctx))
-			ctx_wait_ring(ctx, -1);
-		ctx_step(ctx);
+			ctx_wait_ring(ctx, ctx_limit_wait(ctx, -1));
+		step_and_submit(ctx);
 	}
 }
 
@@ -72,8 +77,7 @@ static void run_beside(struct tls_context *ctx)
 {
 	ctx->core.stats.deferred_run++;
 	ctx_flush_held(ctx);
-	ctx_submit(ctx);
-	ctx_step(ctx);
+	step_and_submit(ctx);
 }
 
 static void *worker_main(void *arg)

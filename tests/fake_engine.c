@@ -15,6 +15,12 @@ struct fake_engine {
 	struct engine *cpu;
 	struct aead_op *pending[MAX_PENDING];
 	unsigned count;
+	bool clings;
+	struct {
+		uint8_t *out;
+		size_t len;
+	} abandoned[MAX_PENDING];
+	unsigned abandoned_count;
 	uint64_t refusals; /* bit n: the n-th submission from now on */
 };
 
@@ -80,10 +86,29 @@ static bool abandon(struct engine *engine, struct aead_op *op)
 	struct fake_engine *fake = fake_of(engine);
 	unsigned i;
 
-	for (i = 0; i < fake->count; i++)
-		if (fake->pending[i] == op)
-			take_out(fake, i--);
-	return true;
+	for (i = 0; fake->pending[i] != op; i++)
+		;
+	take_out(fake, i);
+	if (!fake->clings)
+		return true;
+	i = fake->abandoned_count++;
+	fake->abandoned[i].out = op->out - op->aad_len;
+	fake->abandoned[i].len = op->aad_len + aead_op_out_len(op);
+	return false;
+}
+
+void fake_cling(struct fake_engine *fake)
+{
+	fake->clings = true;
+}
+
+unsigned fake_scribble(struct fake_engine *fake)
+{
+	unsigned i;
+
+	for (i = 0; i < fake->abandoned_count; i++)
+		memset(fake->abandoned[i].out, 0xdb, fake->abandoned[i].len);
+	return fake->abandoned_count;
 }
 
 static void no_free(struct engine *engine)
@@ -137,6 +162,11 @@ unsigned fake_pending(const struct fake_engine *fake)
 void fake_complete(struct fake_engine *fake, unsigned i,
 		   enum fake_outcome outcome)
 {
+	static const int errors[] = {
+		[FAKE_FAILS] = -EIO,
+		[FAKE_FORGED] = -EBADMSG,
+		[FAKE_FULL] = -ENOSPC,
+	};
 	struct aead_op *op = fake->pending[i];
 
 	take_out(fake, i);
@@ -144,7 +174,7 @@ void fake_complete(struct fake_engine *fake, unsigned i,
 		fake->cpu->ops->submit(fake->cpu, op);
 	} else {
 		memset(op->out, 0xdb, aead_op_out_len(op));
-		op->result = outcome == FAKE_FORGED ? -EBADMSG : -EIO;
+		op->result = errors[outcome];
 	}
 	op->done(op);
 }

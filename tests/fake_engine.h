@@ -12,6 +12,7 @@ enum fake_outcome {
 	FAKE_OK,
 	FAKE_FAILS,	/* -EIO, and rubbish in the output */
 	FAKE_FORGED,	/* -EBADMSG, whether true or not */
+	FAKE_FULL,	/* -ENOSPC: its queue has no room */
 };
 
 struct fake_engine;
@@ -22,6 +23,13 @@ struct engine *fake_as_engine(struct fake_engine *fake);
 
 /* Refuse the n-th submission from now on (0 the next) with -EBUSY. */
 void fake_refuse(struct fake_engine *fake, unsigned n);
+
+/*
+ * Keep writing to what is abandoned, as a driver may: abandon says so, and
+ * fake_scribble() does it. Returns how many such operations there are.
+ */
+void fake_cling(struct fake_engine *fake);
+unsigned fake_scribble(struct fake_engine *fake);
 
 /* Operations in flight; 0 is the one submitted first. */
 unsigned fake_pending(const struct fake_engine *fake);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "ctx.h"
 #include "fake_engine.h"
 #include "wire.h"
 
@@ -124,11 +125,19 @@ static void outcomes_of(int turn, enum fake_outcome out[RECORDS])
 		out[i] = (enum fake_outcome)(turn % 3);
 }
 
+/* What fails in a row would give the engine a rest. */
+static void forget_failures(void)
+{
+	shared.conn->account.health = (struct health){ 0 };
+	shared.ctx->core.dispatch.health = (struct health){ 0 };
+}
+
 static void send_in_order(const unsigned *p, int n, int turn)
 {
 	enum fake_outcome outcome[RECORDS];
 
 	outcomes_of(turn, outcome);
+	forget_failures();
 	write_records(&shared, n);
 	assert_int_equal(fake_pending(shared_fake), n);
 	tls_context_process(shared.ctx);
@@ -147,7 +156,7 @@ static void wire_bytes_are_in_order_whatever_completes_first(void **state)
 	for_each_order(send_in_order);
 	tls_context_stats(shared.ctx, &stats, sizeof(stats));
 	assert_true(stats.out_of_order > 0);
-	assert_true(stats.failovers > 0);
+	assert_true(stats.failovers_for[TLS_FAILOVER_ERROR] > 0);
 	assert_int_equal(stats.tx_in_flight_peak, RECORDS);
 }
 
@@ -158,6 +167,7 @@ static void receive_in_order(const unsigned *p, int n, int turn)
 	int i;
 
 	outcomes_of(turn, outcome);
+	forget_failures();
 	for (i = 0; i < n; i++) {
 		pattern_fill(buf, (size_t)i * LEN, LEN);
 		wire_send(&shared, RECORD_DATA, buf, LEN);

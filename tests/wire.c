@@ -104,17 +104,33 @@ static void put_engines(struct wire *w, const struct wire_options *o)
 {
 	struct dispatch *d = &w->ctx->core.dispatch;
 
+	assert_int_equal(ctx_enter(w->ctx), 0); /* the worker is about */
 	if (o->fake)
 		d->kernel = fake_as_engine(o->fake);
 	if (o->no_cpu)
 		d->cpu = NULL;
+	ctx_leave(w->ctx);
 }
 
-void wire_new(struct wire *w, const struct wire_options *o)
+static void make_context(struct wire *w, const struct wire_options *o)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+
+	config.kind = o->kind;
+	config.engine = o->driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
+	config.driver = o->driver;
+	config.depth = o->depth;
+	config.max_memory = o->max_memory;
+	config.deadline_ms = o->deadline_ms;
+	if (tls_context_new(&w->ctx, &config))
+		fail_msg("%s", tls_last_error());
+	put_engines(w, o);
+}
+
+static void connect_to(struct wire *w, const struct wire_options *o)
 {
 	uint16_t suite = o->suite ? o->suite : TLS_AES_128_GCM;
 	const struct cipher *cipher = cipher_by_suite(suite);
-	struct tls_config config = TLS_CONFIG_INIT;
 	struct tls_secrets secrets = {
 		.cipher_suite = suite,
 		.secret_len = cipher->secret_len,
@@ -124,23 +140,38 @@ void wire_new(struct wire *w, const struct wire_options *o)
 	};
 	int fd[2];
 
-	memset(w, 0, sizeof(*w));
-	config.kind = o->kind;
-	config.engine = o->driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
-	config.driver = o->driver;
-	config.depth = o->depth;
-	config.max_memory = o->max_memory;
-	if (tls_context_new(&w->ctx, &config))
-		fail_msg("%s", tls_last_error());
-	put_engines(w, o);
 	socket_pair(fd, o->tcp);
 	w->conn_fd = fd[0];
 	w->fd = fd[1];
 	set_blocking(w->conn_fd, o->blocking);
+	w->seal_seq = w->open_seq = 0;
 	assert_int_equal(keygen_new(&w->seal, cipher, peer_secret), 0);
 	assert_int_equal(keygen_new(&w->open, cipher, our_secret), 0);
 	if (tls_handoff_secrets(&w->conn, w->ctx, w->conn_fd, &secrets))
 		fail_msg("%s", tls_last_error());
+}
+
+static void disconnect(struct wire *w)
+{
+	keygen_put(w->seal);
+	keygen_put(w->open);
+	close(w->conn_fd);
+	if (w->fd >= 0)
+		close(w->fd);
+}
+
+void wire_new(struct wire *w, const struct wire_options *o)
+{
+	memset(w, 0, sizeof(*w));
+	make_context(w, o);
+	connect_to(w, o);
+}
+
+void wire_reopen(struct wire *w, const struct wire_options *o)
+{
+	assert_null(w->conn);
+	disconnect(w);
+	connect_to(w, o);
 }
 
 void wire_free(struct wire *w)
@@ -148,11 +179,7 @@ void wire_free(struct wire *w)
 	if (w->conn)
 		tls_close(w->conn, 0);
 	tls_context_free(w->ctx);
-	keygen_put(w->seal);
-	keygen_put(w->open);
-	close(w->conn_fd);
-	if (w->fd >= 0)
-		close(w->fd);
+	disconnect(w);
 }
 
 /* ---- Records ----------------------------------------------------------- */

@@ -24,6 +24,7 @@ struct wire_options {
 	bool we_are_client;
 	unsigned depth;
 	size_t max_memory;
+	unsigned deadline_ms;
 	struct fake_engine *fake; /* in the kernel engine's place */
 	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
@@ -40,6 +41,8 @@ struct wire {
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
+/* Another connection in the same context; conn must be NULL by then. */
+void wire_reopen(struct wire *w, const struct wire_options *options);
 /* conn may be NULL by then. */
 void wire_free(struct wire *w);
 
