@@ -63,4 +63,14 @@ void record_nonce(uint8_t nonce[RECORD_NONCE], const uint8_t iv[RECORD_NONCE],
  */
 ssize_t record_inner(const uint8_t *inner, size_t len, uint8_t *type);
 
+/*
+ * How many zeros go behind the content type of a record of len bytes to make
+ * TLSInnerPlaintext a multiple of block (0: of nothing), or as long as it may
+ * be, 2^14 + 1 bytes (RFC 8446 5.4).
+ */
+size_t record_padding(size_t len, size_t block);
+
+/* As many zeros as that can be. */
+extern const uint8_t record_zeros[RECORD_PLAIN_MAX];
+
 #endif
