@@ -323,6 +323,18 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 
+/* ---- The shape of records ---------------------------------------------- */
+
+/*
+ * Hide lengths: pad every record from now on, alerts too, so that content,
+ * type byte and zeros (RFC 8446 5.4) are a multiple of block bytes, or 2^14 + 1
+ * where the next multiple is beyond that. 0 (to begin with) and 1: no padding;
+ * at most 16,384. Padding is sealed and sent like data: tx_padding_bytes counts
+ * it. Costs no copy. Returns 0, or -EINVAL with words in tls_last_error().
+ */
+int tls_conn_set_padding(struct tls_conn *conn, size_t block)
+	ASYNCTLS_API(conn_set_padding);
+
 /* ---- About a connection ------------------------------------------------ */
 
 /* The descriptor, and a pointer of the application's. */
@@ -367,6 +379,7 @@ struct tls_stats {
 	uint64_t rx_records[TLS_BY_COUNT]; /* opened, by engine */
 	uint64_t rx_bytes[TLS_BY_COUNT];
 	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
+	uint64_t tx_padding_bytes; /* zeros sealed with it */
 	uint64_t tx_in_flight_peak; /* records in an engine, one connection */
 	uint64_t rx_in_flight_peak;
 	uint64_t out_of_order;	/* completed before an earlier record */

@@ -381,6 +381,25 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 	return n;
 }
 
+/* ---- The shape of records ---------------------------------------------- */
+
+int tls_conn_set_padding(struct tls_conn *conn, size_t block)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	if (block > RECORD_PLAIN_MAX)
+		ret = error_set(-EINVAL, "no record can be padded to a "
+				"multiple of %zu bytes: at most %d", block,
+				RECORD_PLAIN_MAX);
+	else
+		conn->tx.pad_block = block;
+	ctx_leave(ctx);
+	return ret;
+}
+
 /* ---- About a connection ------------------------------------------------ */
 
 int tls_conn_fd(const struct tls_conn *conn)

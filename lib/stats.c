@@ -15,7 +15,8 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		buf, len,
 		"{\"tx_records\":" PAIR ",\"tx_bytes\":" PAIR
 		",\"rx_records\":" PAIR ",\"rx_bytes\":" PAIR
-		",\"tx_copied_bytes\":%ju,\"tx_in_flight_peak\":%ju"
+		",\"tx_copied_bytes\":%ju,\"tx_padding_bytes\":%ju"
+		",\"tx_in_flight_peak\":%ju"
 		",\"rx_in_flight_peak\":%ju,\"out_of_order\":%ju"
 		",\"failovers\":" REASONS ",\"pauses\":%ju,\"sends\":%ju,\"sent_bytes\":%ju"
 		",\"receives\":%ju,\"received_bytes\":%ju,\"enters\":%ju"
@@ -28,7 +29,7 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		",\"deferred_run\":%ju}",
 		BY_ENGINE(tx_records), BY_ENGINE(tx_bytes),
 		BY_ENGINE(rx_records), BY_ENGINE(rx_bytes), s->tx_copied_bytes,
-		s->tx_in_flight_peak, s->rx_in_flight_peak, s->out_of_order,
+		s->tx_padding_bytes, s->tx_in_flight_peak, s->rx_in_flight_peak, s->out_of_order,
 		s->failovers[0], s->failovers[1], s->failovers[2],
 		s->failovers[3], s->failovers[4], s->failovers[5], s->pauses,
 		s->sends, s->sent_bytes, s->receives,

@@ -62,7 +62,8 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 {
 	bool keep = slot->engine && !slot->engine->ops->synchronous;
 
-	slot->wire_len = RECORD_OVERHEAD + len;
+	slot->op.pad = (uint16_t)record_padding(len, tx->pad_block);
+	slot->wire_len = RECORD_OVERHEAD + len + slot->op.pad;
 	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
 	if (!slot->wire)
 		return false;
@@ -127,6 +128,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
+	tx->core->stats.tx_padding_bytes += slot->op.pad;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
 	slot->op.seal = true;
 	slot->op.has_tail = true;

@@ -39,6 +39,7 @@ struct tx {
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
 	uint64_t last_write;
+	size_t pad_block; /* see record_padding() */
 	bool sending;
 	struct ring_op send_op;
 	struct msghdr msg;

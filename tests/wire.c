@@ -222,6 +222,7 @@ ssize_t wire_receive(struct wire *w, uint8_t *type,
 	assert_in_range(body_len, RECORD_TAG + 1, RECORD_BODY_MAX);
 	assert_int_equal(recv(w->fd, body, body_len, MSG_WAITALL), body_len);
 	body_len -= RECORD_TAG;
+	w->inner_len = body_len;
 	record_nonce(nonce, w->open->iv, w->open_seq++);
 	evp = EVP_CIPHER_CTX_new();
 	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,

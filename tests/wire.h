@@ -37,6 +37,7 @@ struct wire {
 	int fd; /* the other end */
 	struct keygen *seal, *open;
 	uint64_t seal_seq, open_seq;
+	size_t inner_len; /* of the record received last, with its padding */
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);

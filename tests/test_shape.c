@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where records begin and end, as the peer sees them: their sizes and padding,
+ * scattered buffers, files.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ctx.h"
+#include "fake_engine.h"
+#include "wire.h"
+
+static struct fake_engine *fake; /* NULL: on the CPU engine */
+static struct wire w;
+static size_t taken, read_back; /* of the pattern */
+static uint8_t data[1 << 20];	/* the pattern from 0 on */
+static uint8_t content[RECORD_PLAIN_MAX + 256];
+
+static int on_the_cpu(void **state)
+{
+	(void)state;
+	fake = NULL;
+	taken = read_back = 0;
+	pattern_fill(data, 0, sizeof(data));
+	return 0;
+}
+
+static int asynchronously(void **state)
+{
+	on_the_cpu(state);
+	fake = fake_new();
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	if (w.ctx)
+		wire_free(&w);
+	memset(&w, 0, sizeof(w));
+	if (fake)
+		fake_free(fake);
+	return 0;
+}
+
+static void open_wire(struct wire_options options)
+{
+	options.fake = fake;
+	options.kind = TLS_CONTEXT_LOOP;
+	wire_new(&w, &options);
+}
+
+static struct tls_stats stats(void)
+{
+	struct tls_stats s;
+
+	assert_int_equal(tls_context_stats(w.ctx, &s, sizeof(s)), 0);
+	return s;
+}
+
+/* Let everything complete and leave that can. */
+static void settle(void)
+{
+	do {
+		if (fake)
+			fake_complete_all(fake);
+		assert_int_equal(tls_context_process(w.ctx), 0);
+	} while (fake && fake_pending(fake));
+}
+
+static void write_pattern(size_t len, unsigned flags)
+{
+	assert_int_equal(tls_send(w.conn, data + taken, len, flags), len);
+	taken += len;
+}
+
+/* The next record has len bytes, and they are the next of the pattern. */
+static void expect_record(size_t len)
+{
+	uint8_t type;
+
+	assert_int_equal(wire_receive(&w, &type, content), len);
+	assert_int_equal(type, RECORD_DATA);
+	pattern_check(content, read_back, len);
+	read_back += len;
+}
+
+/* ... and that was all there is. */
+static void expect_no_more(void)
+{
+	assert_int_equal(read_back, taken);
+	assert_true(wire_silent(&w));
+}
+
+/* ---- Padding ----------------------------------------------------------- */
+
+static void pad_records(uint16_t suite)
+{
+	static const size_t sizes[] = { 1, 254, 255, 256, 511, 700, 5000 };
+	size_t i, zeros = 0;
+
+	open_wire((struct wire_options){ .suite = suite });
+	assert_int_equal(tls_conn_set_padding(w.conn, 256), 0);
+	for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		write_pattern(sizes[i], 0);
+	settle();
+	for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		expect_record(sizes[i]);
+		assert_int_equal(w.inner_len, (sizes[i] + 256) / 256 * 256);
+		zeros += w.inner_len - sizes[i] - 1;
+	}
+	expect_no_more();
+	assert_int_equal(stats().tx_padding_bytes, zeros);
+	assert_int_equal(stats().tx_copied_bytes, fake ? taken : 0);
+}
+
+static void records_are_padded_to_a_multiple(void **state)
+{
+	(void)state;
+	pad_records(TLS_AES_128_GCM);
+}
+
+static void records_of_aes_256_are_padded(void **state)
+{
+	(void)state;
+	pad_records(TLS_AES_256_GCM);
+}
+
+static void records_of_chacha20_are_padded(void **state)
+{
+	(void)state;
+	pad_records(TLS_CHACHA20_POLY1305);
+}
+
+static void padding_ends_where_a_record_must(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 1000), 0);
+	write_pattern(16380, 0);
+	write_pattern(16384, 0);
+	assert_int_equal(tls_conn_set_padding(w.conn, 16384), 0);
+	write_pattern(1, 0);
+	settle();
+	expect_record(16380);
+	assert_int_equal(w.inner_len, 16385);
+	expect_record(16384);
+	assert_int_equal(w.inner_len, 16385);
+	expect_record(1);
+	assert_int_equal(w.inner_len, 16384);
+	expect_no_more();
+}
+
+static void alerts_are_padded_too(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 64), 0);
+	tls_shutdown(w.conn);
+	settle();
+	wire_expect_alert(&w, ALERT_CLOSE_NOTIFY);
+	assert_int_equal(w.inner_len, 64);
+}
+
+static void padding_can_be_switched_off_again(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 64), 0);
+	write_pattern(10, 0);
+	assert_int_equal(tls_conn_set_padding(w.conn, 0), 0);
+	write_pattern(10, 0);
+	settle();
+	expect_record(10);
+	assert_int_equal(w.inner_len, 64);
+	expect_record(10);
+	assert_int_equal(w.inner_len, 11);
+	expect_no_more();
+}
+
+static void padding_over_a_record_is_refused(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 16385), -EINVAL);
+	assert_string_equal(tls_last_error(),
+			    "no record can be padded to a multiple of 16385 "
+			    "bytes: at most 16384");
+	write_pattern(10, 0);
+	settle();
+	expect_record(10);
+	assert_int_equal(w.inner_len, 11);
+}
+
+static void a_padded_record_fails_over_as_it_is(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 512), 0);
+	fake_refuse(fake, 1);
+	write_pattern(100, 0);
+	write_pattern(200, 0);
+	write_pattern(300, 0);
+	fake_complete(fake, 1, FAKE_FAILS);
+	settle();
+	expect_record(100);
+	assert_int_equal(w.inner_len, 512);
+	expect_record(200);
+	assert_int_equal(w.inner_len, 512);
+	expect_record(300);
+	assert_int_equal(w.inner_len, 512);
+	expect_no_more();
+}
+
+/* ------------------------------------------------------------------------ */
+
+#define CPU(test) { #test " (cpu)", test, on_the_cpu, finish, NULL }
+#define ASYNC(test) { #test " (async)", test, asynchronously, finish, NULL }
+#define BOTH(test) CPU(test), ASYNC(test)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(records_are_padded_to_a_multiple),
+		BOTH(records_of_aes_256_are_padded),
+		BOTH(records_of_chacha20_are_padded),
+		BOTH(padding_ends_where_a_record_must),
+		BOTH(alerts_are_padded_too),
+		BOTH(padding_can_be_switched_off_again),
+		BOTH(padding_over_a_record_is_refused),
+		ASYNC(a_padded_record_fails_over_as_it_is),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
