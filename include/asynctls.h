@@ -46,6 +46,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -285,6 +286,18 @@ ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 /* tls_write() with flags. */
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 		 unsigned flags) ASYNCTLS_API(send);
+
+/*
+ * tls_write() of iovcnt buffers one behind the other. Records do not mind where
+ * one ends: a header and a body leave as one record where they fit. What lies
+ * in one buffer is not copied where tls_write() would not; a record that spans
+ * buffers is copied, once, to be put together. Lengths of 0 are allowed.
+ *
+ * Returns as tls_write(), or -EINVAL: iovcnt is negative, or the sum of the
+ * lengths over SSIZE_MAX (tls_last_error() has the words).
+ */
+ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
+	ASYNCTLS_API(writev);
 
 /*
  * Seal the open record and push everything towards the socket. Returns how

@@ -176,8 +176,7 @@ static void settle(struct tls_conn *conn)
 	ctx_mark(ctx, conn);
 }
 
-static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
-			  bool more)
+static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 {
 	ssize_t n;
 
@@ -185,7 +184,7 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 		return conn->error;
 	if (conn->shut)
 		return -EPIPE;
-	n = tx_write(&conn->tx, buf, len, more);
+	n = tx_write(&conn->tx, from, more);
 	if (!more && conn->tx.open)
 		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
@@ -195,8 +194,7 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 }
 
 /* Writes until all is taken, or there is no room and no waiting. */
-static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
-			 bool more)
+static ssize_t write_all(struct tls_conn *conn, struct source *from, bool more)
 {
 	struct tls_context *ctx = conn->ctx;
 	size_t done = 0;
@@ -205,11 +203,11 @@ static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
 
 	for (;;) {
 		epoch = ctx->epoch;
-		n = write_some(conn, buf + done, len - done, more);
+		n = write_some(conn, from, more);
 		if (n < 0)
 			return done ? (ssize_t)done : n;
 		done += (size_t)n;
-		if (done == len)
+		if (!from->left)
 			return (ssize_t)done;
 		ctx_step(ctx);
 		if (n || epoch != ctx->epoch)
@@ -224,25 +222,31 @@ static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
 	return done ? (ssize_t)done : -EAGAIN;
 }
 
+static ssize_t write_from(struct tls_conn *conn, struct source *from, bool more)
+{
+	uint64_t now = now_ns();
+
+	if (!more && now - conn->tx.last_write > NS_PER_MS)
+		conn->flushing = true;
+	conn->tx.last_write = now;
+	return write_all(conn, from, more);
+}
+
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 		 unsigned flags)
 {
+	const struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct source from = source_pieces(&iov, len);
 	struct tls_context *ctx = conn->ctx;
 	ssize_t n = ctx_enter(ctx);
-	uint64_t now;
 
 	if (n)
 		return n;
-	if (flags & ~TLS_MORE || len > SSIZE_MAX) {
-		ctx_leave(ctx);
-		return error_set(-EINVAL, "tls_send(): no such flags, or a "
-				 "length over SSIZE_MAX");
-	}
-	now = now_ns();
-	if (!(flags & TLS_MORE) && now - conn->tx.last_write > NS_PER_MS)
-		conn->flushing = true;
-	conn->tx.last_write = now;
-	n = write_all(conn, buf, len, flags & TLS_MORE);
+	if (flags & ~TLS_MORE || len > SSIZE_MAX)
+		n = error_set(-EINVAL, "tls_send(): no such flags, or a "
+			      "length over SSIZE_MAX");
+	else
+		n = write_from(conn, &from, flags & TLS_MORE);
 	ctx_leave(ctx);
 	return n;
 }
@@ -250,6 +254,41 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 {
 	return tls_send(conn, buf, len, 0);
+}
+
+/* The sum of the lengths, -1 if there is none that could be returned. */
+static ssize_t total_of(const struct iovec *iov, int iovcnt)
+{
+	size_t total = 0;
+	int i;
+
+	if (iovcnt < 0)
+		return -1;
+	for (i = 0; i < iovcnt; i++) {
+		if (iov[i].iov_len > SSIZE_MAX - total)
+			return -1;
+		total += iov[i].iov_len;
+	}
+	return (ssize_t)total;
+}
+
+ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx), total;
+	struct source from;
+
+	if (n)
+		return n;
+	total = total_of(iov, iovcnt);
+	from = source_pieces(iov, (size_t)total);
+	if (total < 0)
+		n = error_set(-EINVAL, "tls_writev(): a negative number of "
+			      "buffers, or a length over SSIZE_MAX");
+	else
+		n = write_from(conn, &from, false);
+	ctx_leave(ctx);
+	return n;
 }
 
 /* Push until everything is with the socket, or the deadline (0: no waiting). */

@@ -163,8 +163,10 @@ int tx_seal_open(struct tx *tx)
 }
 
 /* Add to the open record, opening one if there is none. */
-static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
+static size_t fill_open(struct tx *tx, struct source *from)
 {
+	size_t n;
+
 	if (!tx->open) {
 		tx->open = block_carve(&tx->memory, &tx->side,
 				       RECORD_PLAIN_MAX);
@@ -172,35 +174,45 @@ static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
 			return 0;
 		tx->open_block = tx->side;
 	}
-	len = min_size(len, RECORD_PLAIN_MAX - tx->open_len);
-	memcpy(tx->open + tx->open_len, buf, len);
-	tx->core->stats.tx_copied_bytes += len;
-	tx->open_len += len;
-	return len;
-}
-
-/* The next record's worth of buf; 0 if there is no room for it. */
-static size_t write_record(struct tx *tx, const uint8_t *buf, size_t len,
-			   bool more)
-{
-	size_t n = min_size(len, RECORD_PLAIN_MAX);
-
-	if (tx->open || (more && n < RECORD_PLAIN_MAX)) {
-		if (tx->open_len == RECORD_PLAIN_MAX && tx_seal_open(tx))
-			return 0;
-		return fill_open(tx, buf, len);
-	}
-	if (!tx_room(tx) || !seal(tx, RECORD_DATA, buf, n, NULL))
-		return 0;
+	n = source_read(from, tx->open + tx->open_len,
+			RECORD_PLAIN_MAX - tx->open_len);
+	tx->core->stats.tx_copied_bytes += n;
+	tx->open_len += n;
 	return n;
 }
 
-ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
+/*
+ * The next record's worth; 0 if there is no room for it. What lies in one
+ * piece is sealed from there, what does not is put together in the open
+ * record.
+ */
+static size_t write_record(struct tx *tx, struct source *from, bool more)
+{
+	const uint8_t *piece;
+	size_t n;
+
+	if (tx->open && tx->open_len == RECORD_PLAIN_MAX && tx_seal_open(tx))
+		return 0;
+	if (tx->open)
+		return fill_open(tx, from);
+	if (!tx_room(tx))
+		return 0;
+	piece = source_piece(from, &n);
+	if (n < RECORD_PLAIN_MAX && (more || n < from->left))
+		return fill_open(tx, from);
+	n = min_size(n, RECORD_PLAIN_MAX);
+	if (!seal(tx, RECORD_DATA, piece, n, NULL))
+		return 0;
+	source_skip(from, n);
+	return n;
+}
+
+ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 {
 	size_t done = 0;
 
-	while (done < len && !tx->error) {
-		size_t n = write_record(tx, buf + done, len - done, more);
+	while (from->left && !tx->error) {
+		size_t n = write_record(tx, from, more);
 
 		if (!n)
 			break;
@@ -211,7 +223,7 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 			tx_push(tx);
 	}
 	/* A full window keeps it open; the next call or flush tries again. */
-	if (!more && done == len)
+	if (!more && !from->left)
 		tx_seal_open(tx);
 	return tx->error ? tx->error : (ssize_t)done;
 }

@@ -8,7 +8,9 @@
  * 2. Nothing after a record that could not be sealed is ever sent.
  * 3. A synchronous engine seals from the caller's memory into the wire record;
  *    for an asynchronous one the plaintext is copied exactly once, and that
- *    copy is what another engine starts from if the first fails.
+ *    copy is what another engine starts from if the first fails. A record whose
+ *    plaintext comes in several pieces is put together in the open record, and
+ *    then that is the one copy.
  */
 #ifndef ASYNCTLS_TX_H
 #define ASYNCTLS_TX_H
@@ -16,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "core.h"
+#include "source.h"
 
 /* Held records leave at once when they are this many bytes. */
 enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
@@ -50,10 +53,11 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
 
 /*
- * Take up to len bytes into records; the last one stays open if more is set.
- * Returns how many were taken, 0 when there is no room, or the sticky error.
+ * Take what the source has into records; the last one stays open if more is
+ * set. Returns how many bytes were taken, 0 when there is no room, or the
+ * sticky error.
  */
-ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more);
+ssize_t tx_write(struct tx *tx, struct source *from, bool more);
 
 /* Seal the open record, if there is one. 0, -EAGAIN (no room) or error. */
 int tx_seal_open(struct tx *tx);

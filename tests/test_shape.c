@@ -4,6 +4,7 @@
  * scattered buffers, files.
  */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -221,6 +224,198 @@ static void a_padded_record_fails_over_as_it_is(void **state)
 	expect_no_more();
 }
 
+/* ---- Scattered buffers ------------------------------------------------- */
+
+/* Write pieces of these sizes, cut from the pattern, with one call. */
+static ssize_t writev_pattern(const size_t *sizes, int n)
+{
+	struct iovec iov[64];
+	size_t at = taken;
+	ssize_t ret;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		iov[i] = (struct iovec){ data + at, sizes[i] };
+		at += sizes[i];
+	}
+	ret = tls_writev(w.conn, iov, n);
+	if (ret > 0)
+		taken += (size_t)ret;
+	return ret;
+}
+
+static void a_header_and_a_body_are_one_record(void **state)
+{
+	static const size_t sizes[] = { 200, 3000 };
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(writev_pattern(sizes, 2), 3200);
+	settle();
+	expect_record(3200);
+	expect_no_more();
+	assert_int_equal(stats().tx_copied_bytes, 3200);
+}
+
+static void records_do_not_mind_where_buffers_end(void **state)
+{
+	static const size_t sizes[] = { 20000, 0, 1, 30000, 16384, 5, 0 };
+	size_t total = 20000 + 1 + 30000 + 16384 + 5, n = total;
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(writev_pattern(sizes, 7), total);
+	settle();
+	for (; n > RECORD_PLAIN_MAX; n -= RECORD_PLAIN_MAX)
+		expect_record(RECORD_PLAIN_MAX);
+	expect_record(n);
+	expect_no_more();
+}
+
+static void what_lies_in_one_buffer_is_not_copied(void **state)
+{
+	static const size_t whole[] = { 2 * 16384, 16384, 0, 700 };
+	static const size_t spanning[] = { 100, 16384 + 16284, 7 };
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(writev_pattern(whole, 4), 3 * 16384 + 700);
+	assert_int_equal(stats().tx_copied_bytes, 0);
+	/* the record that a header begins is put together, the next is not */
+	assert_int_equal(writev_pattern(spanning, 3), 2 * 16384 + 7);
+	assert_int_equal(stats().tx_copied_bytes, 16384);
+	settle();
+	assert_int_equal(stats().tx_records[TLS_BY_CPU], 7);
+}
+
+static void an_open_record_is_gone_on_with(void **state)
+{
+	static const size_t sizes[] = { 20000, 300 };
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	write_pattern(500, TLS_MORE);
+	assert_int_equal(writev_pattern(sizes, 2), 20300);
+	settle();
+	expect_record(16384);
+	expect_record(500 + 20300 - 16384);
+	expect_no_more();
+	/* each byte once, on either engine: of the second record too */
+	assert_int_equal(stats().tx_copied_bytes, 20800);
+}
+
+static void nothing_to_write_is_written(void **state)
+{
+	static const size_t sizes[] = { 0, 0 };
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(writev_pattern(sizes, 2), 0);
+	assert_int_equal(tls_writev(w.conn, NULL, 0), 0);
+	settle();
+	expect_no_more();
+	assert_int_equal(stats().tx_records[TLS_BY_CPU], 0);
+}
+
+static void lengths_that_make_no_sense_are_refused(void **state)
+{
+	const struct iovec iov[] = { { data, SSIZE_MAX }, { data, 1 } };
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	assert_int_equal(tls_writev(w.conn, iov, -1), -EINVAL);
+	assert_int_equal(tls_writev(w.conn, iov, 2), -EINVAL);
+	assert_non_null(strstr(tls_last_error(), "tls_writev()"));
+	write_pattern(5, 0);
+	settle();
+	expect_record(5);
+}
+
+/* Of a record that the socket took half of, the rest may need our help. */
+static bool record_waits(void)
+{
+	uint8_t header[RECORD_HEADER];
+	int have = 0;
+
+	if (ioctl(w.fd, FIONREAD, &have) || have < RECORD_HEADER)
+		return false;
+	recv(w.fd, header, sizeof(header), MSG_PEEK);
+	return have >= RECORD_HEADER + (header[3] << 8 | header[4]);
+}
+
+/* Receive the records that have come; returns how many. */
+static int drain(void)
+{
+	int records = 0;
+	uint8_t type;
+
+	while (record_waits()) {
+		ssize_t n = wire_receive(&w, &type, content);
+
+		assert_true(n > 0);
+		pattern_check(content, read_back, (size_t)n);
+		read_back += (size_t)n;
+		records++;
+	}
+	return records;
+}
+
+static void any_shape_is_as_few_records_as_can_be(void **state)
+{
+	int round, n;
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	srand(1);
+	for (round = 0; round < 300; round++) {
+		static const size_t upto[] = { 2, 100, 5000, 17000 };
+		size_t sizes[8], total = 0;
+
+		taken = read_back = 0;
+		for (n = 0; n < 1 + round % 8; n++) {
+			sizes[n] = (size_t)rand() % upto[rand() % 4];
+			total += sizes[n];
+		}
+		assert_int_equal(writev_pattern(sizes, n), total);
+		settle();
+		assert_int_equal(drain(), (total + 16383) / 16384);
+		expect_no_more();
+	}
+}
+
+static void a_full_window_takes_part_and_goes_on_later(void **state)
+{
+	const size_t total = sizeof(data);
+	struct tls_event event;
+	int refusals = 0;
+
+	(void)state;
+	open_wire((struct wire_options){ .depth = 2 });
+	while (taken < total) {
+		size_t left = total - taken;
+		size_t sizes[] = { left / 3, left / 2, left - left / 3 -
+						       left / 2 };
+		ssize_t n = writev_pattern(sizes, 3);
+
+		if (n != -EAGAIN) {
+			assert_true(n > 0);
+			continue;
+		}
+		refusals++;
+		do {
+			settle();
+			drain();
+		} while (!tls_context_wait(w.ctx, &event, 1, 0));
+		assert_int_equal(event.events, TLS_WRITABLE);
+	}
+	while (read_back < taken) {
+		settle();
+		drain();
+	}
+	expect_no_more();
+	assert_true(refusals > 0);
+}
+
 /* ------------------------------------------------------------------------ */
 
 #define CPU(test) { #test " (cpu)", test, on_the_cpu, finish, NULL }
@@ -238,6 +433,14 @@ int main(void)
 		BOTH(padding_can_be_switched_off_again),
 		BOTH(padding_over_a_record_is_refused),
 		ASYNC(a_padded_record_fails_over_as_it_is),
+		BOTH(a_header_and_a_body_are_one_record),
+		BOTH(records_do_not_mind_where_buffers_end),
+		CPU(what_lies_in_one_buffer_is_not_copied),
+		BOTH(an_open_record_is_gone_on_with),
+		BOTH(nothing_to_write_is_written),
+		BOTH(lengths_that_make_no_sense_are_refused),
+		BOTH(any_shape_is_as_few_records_as_can_be),
+		BOTH(a_full_window_takes_part_and_goes_on_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
