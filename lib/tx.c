@@ -30,6 +30,11 @@ static void sealed(struct tx *tx, struct slot *slot)
 
 	if (queue_completed(&tx->queue, slot, failed))
 		tx->core->stats.out_of_order++;
+	if (failed || !slot->side_block)
+		return;
+	/* the plaintext is not needed again; the next one finds it in cache */
+	block_put(&tx->memory, slot->side_block);
+	slot->side_block = NULL;
 }
 
 static void seal_done(struct aead_op *op)
