@@ -300,6 +300,32 @@ ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
 	ASYNCTLS_API(writev);
 
 /*
+ * Send up to count bytes of a file, from *offset on, which is moved on by what
+ * was taken, or from the file's position (and that is moved on) if offset is
+ * NULL: as sendfile(2), which this cannot be. The file is read, a record at a
+ * time, into the memory that records are sealed from: no other copy is made on
+ * either engine (tx_copied_bytes does not count it), and no mapping. An open
+ * record is gone on with, so that a header written with TLS_MORE leaves in one
+ * record with what it announces; the last record is sealed as by tls_write().
+ *
+ * Returns how many bytes were taken: fewer than count at the end of the file,
+ * wherever that is by then, on a non-blocking descriptor whose window is full,
+ * and before an error in reading the file. The next call tells which: 0, -EAGAIN
+ * or the error. O_NONBLOCK is about the connection's descriptor: reading the
+ * file may wait for the disk, with the context locked.
+ *
+ * Errors of the file leave the connection usable, tls_conn_error() is "" and
+ * tls_last_error() has the words:
+ * -EBADF	file_fd is not open for reading
+ * -EISDIR	it is a directory
+ * -ESPIPE	it is a pipe, socket or the like, and there is an offset
+ * -EINVAL	... and there is none; or the offset is negative
+ * -EIO, ...	as pread(2)
+ */
+ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
+		     size_t count) ASYNCTLS_API(sendfile);
+
+/*
  * Seal the open record and push everything towards the socket. Returns how
  * many application bytes the socket has not taken yet: on a blocking
  * descriptor 0, since it waits for them.

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctx.h"
 #include "engine_afalg.h"
@@ -185,7 +186,7 @@ static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 	if (conn->shut)
 		return -EPIPE;
 	n = tx_write(&conn->tx, from, more);
-	if (!more && conn->tx.open)
+	if (!more && conn->tx.open && (n || !from->error))
 		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
 	if (conn->core->dispatch.kernel || conn->tx.sending)
@@ -207,8 +208,8 @@ static ssize_t write_all(struct tls_conn *conn, struct source *from, bool more)
 		if (n < 0)
 			return done ? (ssize_t)done : n;
 		done += (size_t)n;
-		if (!from->left)
-			return (ssize_t)done;
+		if (!from->left || from->error)
+			return done ? (ssize_t)done : from->error;
 		ctx_step(ctx);
 		if (n || epoch != ctx->epoch)
 			continue; /* what has completed may have made room */
@@ -287,6 +288,40 @@ ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
 			      "buffers, or a length over SSIZE_MAX");
 	else
 		n = write_from(conn, &from, false);
+	ctx_leave(ctx);
+	return n;
+}
+
+static ssize_t send_file(struct tls_conn *conn, int file_fd, off_t *offset,
+			 size_t count)
+{
+	struct source from;
+	off_t at;
+	ssize_t n;
+
+	if (conn->error)
+		return conn->error;
+	n = source_file(&from, file_fd, offset, min_size(count, SSIZE_MAX));
+	if (n)
+		return n;
+	at = from.at;
+	n = write_from(conn, &from, false);
+	if (n > 0 && offset)
+		*offset = at + n;
+	else if (n > 0)
+		lseek(file_fd, at + n, SEEK_SET);
+	return n;
+}
+
+ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
+		     size_t count)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	n = send_file(conn, file_fd, offset, count);
 	ctx_leave(ctx);
 	return n;
 }

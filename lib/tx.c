@@ -151,6 +151,14 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	return true;
 }
 
+static void drop_open(struct tx *tx)
+{
+	block_put(&tx->memory, tx->open_block);
+	tx->open_block = NULL;
+	tx->open = NULL;
+	tx->open_len = 0;
+}
+
 int tx_seal_open(struct tx *tx)
 {
 	if (tx->error)
@@ -160,10 +168,10 @@ int tx_seal_open(struct tx *tx)
 	if (!tx_room(tx) || !seal(tx, RECORD_DATA, tx->open, tx->open_len,
 				  tx->open_block))
 		return -EAGAIN;
-	block_put(&tx->memory, tx->open_block);
-	tx->open_block = NULL;
-	tx->open = NULL;
-	tx->open_len = 0;
+	/* nothing is carved from there while a record is open */
+	if (tx->side == tx->open_block)
+		block_trim(tx->side, tx->open + tx->open_len);
+	drop_open(tx);
 	return 0;
 }
 
@@ -181,8 +189,11 @@ static size_t fill_open(struct tx *tx, struct source *from)
 	}
 	n = source_read(from, tx->open + tx->open_len,
 			RECORD_PLAIN_MAX - tx->open_len);
-	tx->core->stats.tx_copied_bytes += n;
+	if (from->iov)
+		tx->core->stats.tx_copied_bytes += n;
 	tx->open_len += n;
+	if (!tx->open_len)
+		drop_open(tx); /* the file had nothing */
 	return n;
 }
 
@@ -216,7 +227,7 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 {
 	size_t done = 0;
 
-	while (from->left && !tx->error) {
+	while (from->left && !from->error && !tx->error) {
 		size_t n = write_record(tx, from, more);
 
 		if (!n)

@@ -142,6 +142,25 @@ void wire_new(struct wire *w, const struct wire_options *o)
 		fail_msg("%s", tls_last_error());
 }
 
+struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
+				bool blocking)
+{
+	const struct cipher *cipher = w->open->cipher;
+	struct tls_secrets secrets = {
+		.cipher_suite = cipher->suite,
+		.secret_len = cipher->secret_len,
+		.tx_secret = peer_secret,
+		.rx_secret = our_secret,
+		.is_server = !w->conn->is_server,
+	};
+	struct tls_conn *conn;
+
+	set_blocking(w->fd, blocking);
+	if (tls_handoff_secrets(&conn, ctx, w->fd, &secrets))
+		fail_msg("%s", tls_last_error());
+	return conn;
+}
+
 void wire_free(struct wire *w)
 {
 	if (w->conn)

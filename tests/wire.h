@@ -43,6 +43,9 @@ struct wire {
 void wire_new(struct wire *w, const struct wire_options *options);
 /* conn may be NULL by then. */
 void wire_free(struct wire *w);
+/* Have a connection of ours at the other end, too, in a context of its own. */
+struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
+				bool blocking);
 
 /*
  * Seal a record of this content with pad bytes of padding into out; returns
