@@ -122,6 +122,16 @@ struct tls_config {
 	 * engine seals or opens it instead; 1,000.
 	 */
 	unsigned deadline_ms;
+	/* Application bytes in a record at most, 64 to 16,384; 16,384. */
+	size_t record_size;
+	/*
+	 * Not 0: records are small at first, so that a peer can open the first
+	 * one when the first segment has come, and grow: on a new connection,
+	 * and again on one that has sent nothing for 1 s, 1,369 bytes each for
+	 * 16 KiB (a TCP segment on Ethernet), then 4,229 (three) up to 64 KiB,
+	 * then record_size.
+	 */
+	int record_ramp;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -363,6 +373,16 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 
 /* ---- The shape of records ---------------------------------------------- */
+
+/*
+ * Put at most max application bytes into a record from now on (one that is open
+ * already keeps its size): 64 to 16,384. tls_config.record_size is what a
+ * connection begins with. Smaller records can be opened sooner by a peer on a
+ * slow network, and cost 22 bytes and an operation each. Padding comes on top.
+ * Returns 0, or -EINVAL with words in tls_last_error().
+ */
+int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
+	ASYNCTLS_API(conn_set_record_size);
 
 /*
  * Hide lengths: pad every record from now on, alerts too, so that content,

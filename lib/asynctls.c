@@ -457,6 +457,20 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 
 /* ---- The shape of records ---------------------------------------------- */
 
+int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	ret = conn_check_record_size(max);
+	if (!ret)
+		conn->tx.record_size = max;
+	ctx_leave(ctx);
+	return ret;
+}
+
 int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 {
 	struct tls_context *ctx = conn->ctx;

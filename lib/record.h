@@ -15,6 +15,7 @@ enum {
 	RECORD_TAG = 16,
 	RECORD_NONCE = 12,
 	RECORD_PLAIN_MAX = 1 << 14,
+	RECORD_PLAIN_MIN = 64, /* as RFC 8449 4 has it; for limits only */
 	RECORD_BODY_MAX = RECORD_PLAIN_MAX + 256, /* RFC 8446 5.2 */
 	RECORD_WIRE_MAX = RECORD_HEADER + RECORD_BODY_MAX,
 	/* what we send: header, plaintext, type byte, tag */

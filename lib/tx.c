@@ -16,6 +16,7 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
+		.record_size = core->record_size,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
@@ -151,6 +152,33 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	return true;
 }
 
+/* How much the record begun now is to hold. */
+static size_t record_limit(struct tx *tx)
+{
+	if (!tx->core->record_ramp)
+		return tx->record_size;
+	/* what is still held has not been idle but slow */
+	if (!tx->held && now_ns() - tx->last_data > TX_RAMP_IDLE_NS)
+		tx->ramped = 0;
+	if (tx->ramped < TX_RAMP_SMALL_UNTIL)
+		return min_size(TX_RAMP_SMALL, tx->record_size);
+	if (tx->ramped < TX_RAMP_MIDDLE_UNTIL)
+		return min_size(TX_RAMP_MIDDLE, tx->record_size);
+	return tx->record_size;
+}
+
+static bool seal_data(struct tx *tx, const uint8_t *in, size_t len,
+		      struct block *in_block)
+{
+	if (!tx_room(tx) || !seal(tx, RECORD_DATA, in, len, in_block))
+		return false;
+	if (tx->core->record_ramp) {
+		tx->last_data = now_ns();
+		tx->ramped += len;
+	}
+	return true;
+}
+
 static void drop_open(struct tx *tx)
 {
 	block_put(&tx->memory, tx->open_block);
@@ -165,8 +193,7 @@ int tx_seal_open(struct tx *tx)
 		return tx->error;
 	if (!tx->open)
 		return 0;
-	if (!tx_room(tx) || !seal(tx, RECORD_DATA, tx->open, tx->open_len,
-				  tx->open_block))
+	if (!seal_data(tx, tx->open, tx->open_len, tx->open_block))
 		return -EAGAIN;
 	/* nothing is carved from there while a record is open */
 	if (tx->side == tx->open_block)
@@ -175,20 +202,20 @@ int tx_seal_open(struct tx *tx)
 	return 0;
 }
 
-/* Add to the open record, opening one if there is none. */
-static size_t fill_open(struct tx *tx, struct source *from)
+/* Add to the open record, opening one of at most limit bytes if need be. */
+static size_t fill_open(struct tx *tx, struct source *from, size_t limit)
 {
 	size_t n;
 
 	if (!tx->open) {
-		tx->open = block_carve(&tx->memory, &tx->side,
-				       RECORD_PLAIN_MAX);
+		tx->open = block_carve(&tx->memory, &tx->side, limit);
 		if (!tx->open)
 			return 0;
 		tx->open_block = tx->side;
+		tx->open_size = limit;
 	}
 	n = source_read(from, tx->open + tx->open_len,
-			RECORD_PLAIN_MAX - tx->open_len);
+			tx->open_size - tx->open_len);
 	if (from->iov)
 		tx->core->stats.tx_copied_bytes += n;
 	tx->open_len += n;
@@ -205,19 +232,20 @@ static size_t fill_open(struct tx *tx, struct source *from)
 static size_t write_record(struct tx *tx, struct source *from, bool more)
 {
 	const uint8_t *piece;
-	size_t n;
+	size_t limit, n;
 
-	if (tx->open && tx->open_len == RECORD_PLAIN_MAX && tx_seal_open(tx))
+	if (tx->open && tx->open_len == tx->open_size && tx_seal_open(tx))
 		return 0;
 	if (tx->open)
-		return fill_open(tx, from);
+		return fill_open(tx, from, 0);
 	if (!tx_room(tx))
 		return 0;
+	limit = record_limit(tx);
 	piece = source_piece(from, &n);
-	if (n < RECORD_PLAIN_MAX && (more || n < from->left))
-		return fill_open(tx, from);
-	n = min_size(n, RECORD_PLAIN_MAX);
-	if (!seal(tx, RECORD_DATA, piece, n, NULL))
+	if (n < limit && (more || n < from->left))
+		return fill_open(tx, from, limit);
+	n = min_size(n, limit);
+	if (!seal_data(tx, piece, n, NULL))
 		return 0;
 	source_skip(from, n);
 	return n;

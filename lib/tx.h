@@ -20,6 +20,18 @@
 #include "core.h"
 #include "source.h"
 
+/*
+ * Records that are to grow: a segment of 1,500 bytes less IPv6, TCP, its
+ * timestamps and a margin for what tunnels take; then three.
+ */
+enum {
+	TX_RAMP_SMALL = 1369,
+	TX_RAMP_SMALL_UNTIL = 16 << 10,
+	TX_RAMP_MIDDLE = 4229,
+	TX_RAMP_MIDDLE_UNTIL = 64 << 10,
+};
+#define TX_RAMP_IDLE_NS (1000 * (uint64_t)NS_PER_MS)
+
 /* Held records leave at once when they are this many bytes. */
 enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
 
@@ -37,12 +49,15 @@ struct tx {
 	struct block *side;
 	uint8_t *open; /* the open record's plaintext, in a block of its own */
 	struct block *open_block;
-	size_t open_len;
+	size_t open_len, open_size; /* of it, at most */
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
 	uint64_t last_write;
-	size_t pad_block; /* see record_padding() */
+	size_t record_size; /* application bytes in a record at most */
+	size_t ramped;	    /* sent since records last began small */
+	uint64_t last_data; /* when the latest one was sealed, with a ramp */
+	size_t pad_block;   /* see record_padding() */
 	bool sending;
 	struct ring_op send_op;
 	struct msghdr msg;

@@ -227,6 +227,161 @@ static void a_padded_record_fails_over_as_it_is(void **state)
 	expect_no_more();
 }
 
+/* ---- Sizes ------------------------------------------------------------- */
+
+static void expect_records_of(size_t limit)
+{
+	while (read_back < taken)
+		expect_record(taken - read_back < limit ? taken - read_back :
+							  limit);
+	expect_no_more();
+}
+
+static void records_are_no_larger_than_asked(void **state)
+{
+	static const size_t limits[] = { 64, 65, 1000, 16383, 16384 };
+	size_t i;
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	for (i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+		assert_int_equal(tls_conn_set_record_size(w.conn, limits[i]),
+				 0);
+		write_pattern(3 * limits[i] - 1, 0);
+		settle();
+		expect_records_of(limits[i]);
+		write_pattern(limits[i], 0);
+		settle();
+		expect_records_of(limits[i]);
+	}
+	assert_int_equal(stats().tx_copied_bytes, fake ? taken : 0);
+}
+
+static void the_configuration_sets_what_to_begin_with(void **state)
+{
+	int fd;
+
+	(void)state;
+	open_wire((struct wire_options){ .record_size = 500 });
+	write_pattern(1200, 0);
+	settle();
+	expect_records_of(500);
+	/* and put together or read from a file, all the same */
+	write_pattern(200, TLS_MORE);
+	write_pattern(1200, 0);
+	settle();
+	expect_records_of(500);
+	fd = memfd_create("records", 0);
+	assert_int_equal(write(fd, data + taken, 1700), 1700);
+	lseek(fd, 0, SEEK_SET);
+	assert_int_equal(tls_sendfile(w.conn, fd, NULL, 1700), 1700);
+	close(fd);
+	taken += 1700;
+	settle();
+	expect_records_of(500);
+}
+
+static void an_open_record_keeps_its_size(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	write_pattern(1000, TLS_MORE);
+	assert_int_equal(tls_conn_set_record_size(w.conn, 100), 0);
+	write_pattern(16384 - 1000 + 250, 0);
+	settle();
+	expect_record(16384);
+	expect_records_of(100);
+}
+
+static void sizes_beyond_a_record_are_refused(void **state)
+{
+	static const size_t wrong[] = { 0, 63, 16385, SIZE_MAX };
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	size_t i;
+
+	(void)state;
+	open_wire((struct wire_options){ 0 });
+	for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		assert_int_equal(tls_conn_set_record_size(w.conn, wrong[i]),
+				 -EINVAL);
+		config.record_size = wrong[i];
+		if (wrong[i])
+			assert_int_equal(tls_context_new(&ctx, &config),
+					 -EINVAL);
+	}
+	assert_string_equal(tls_last_error(),
+			    "records of at most 18446744073709551615 bytes: "
+			    "the limit may be 64 to 16384");
+}
+
+static void a_small_record_may_be_padded_beyond_its_size(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ .record_size = 100 });
+	assert_int_equal(tls_conn_set_padding(w.conn, 512), 0);
+	write_pattern(250, 0);
+	settle();
+	expect_record(100);
+	assert_int_equal(w.inner_len, 512);
+	expect_records_of(100);
+}
+
+static void expect_a_ramp(void)
+{
+	const size_t start = read_back;
+
+	while (read_back - start < 16 << 10)
+		expect_record(1369);
+	while (read_back - start < 64 << 10)
+		expect_record(4229);
+	while (taken - read_back >= 16384)
+		expect_record(16384);
+	expect_record(taken - read_back);
+	expect_no_more();
+}
+
+static void records_grow_on_a_new_connection(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ .record_ramp = true });
+	write_pattern(120000, 0);
+	settle();
+	expect_a_ramp();
+	write_pattern(40000, 0); /* and stay as they are */
+	settle();
+	expect_records_of(16384);
+}
+
+static void records_grow_again_after_a_second_without_data(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ .record_ramp = true });
+	write_pattern(120000, 0);
+	settle();
+	expect_a_ramp();
+	w.conn->tx.last_data = now_ns() - 1100 * (uint64_t)NS_PER_MS;
+	write_pattern(100000, 0);
+	settle();
+	expect_a_ramp();
+	w.conn->tx.last_data = now_ns() - 500 * (uint64_t)NS_PER_MS;
+	write_pattern(20000, 0);
+	settle();
+	expect_records_of(16384);
+}
+
+static void growing_records_do_not_outgrow_their_limit(void **state)
+{
+	(void)state;
+	open_wire((struct wire_options){ .record_ramp = true,
+					 .record_size = 2000 });
+	write_pattern(30000, 0);
+	settle();
+	while (read_back < 16 << 10)
+		expect_record(1369);
+	expect_records_of(2000);
+}
+
 /* ---- Scattered buffers ------------------------------------------------- */
 
 /* Write pieces of these sizes, cut from the pattern, with one call. */
@@ -746,6 +901,14 @@ int main(void)
 		BOTH(padding_can_be_switched_off_again),
 		BOTH(padding_over_a_record_is_refused),
 		ASYNC(a_padded_record_fails_over_as_it_is),
+		BOTH(records_are_no_larger_than_asked),
+		BOTH(the_configuration_sets_what_to_begin_with),
+		BOTH(an_open_record_keeps_its_size),
+		CPU(sizes_beyond_a_record_are_refused),
+		BOTH(a_small_record_may_be_padded_beyond_its_size),
+		BOTH(records_grow_on_a_new_connection),
+		BOTH(records_grow_again_after_a_second_without_data),
+		BOTH(growing_records_do_not_outgrow_their_limit),
 		BOTH(a_header_and_a_body_are_one_record),
 		BOTH(records_do_not_mind_where_buffers_end),
 		CPU(what_lies_in_one_buffer_is_not_copied),

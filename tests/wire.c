@@ -129,6 +129,8 @@ void wire_new(struct wire *w, const struct wire_options *o)
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	config.deadline_ms = o->deadline_ms;
+	config.record_size = o->record_size;
+	config.record_ramp = o->record_ramp;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);

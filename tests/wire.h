@@ -25,6 +25,8 @@ struct wire_options {
 	unsigned depth;
 	size_t max_memory;
 	unsigned deadline_ms;
+	size_t record_size;
+	bool record_ramp;
 	struct fake_engine *fake; /* in the kernel engine's place */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
