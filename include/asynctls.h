@@ -338,9 +338,22 @@ ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
 /*
  * Seal the open record and push everything towards the socket. Returns how
  * many application bytes the socket has not taken yet: on a blocking
- * descriptor 0, since it waits for them.
+ * descriptor 0, since it waits for them; else at most so many, since a send
+ * under way tells how far it is when it ends.
  */
 ssize_t tls_flush(struct tls_conn *conn) ASYNCTLS_API(flush);
+
+/*
+ * tls_flush() that waits for the socket at most timeout_ms milliseconds (-1: as
+ * long as it takes, 0: not at all), O_NONBLOCK or not. What it returns is
+ * exact: the socket has taken none of the records that these application
+ * bytes, the last ones written, are in, but perhaps a part of the first. (A
+ * send under way is ended to know that, and begun again.) They stay in line:
+ * TLS_WRITABLE tells when they are gone. An engine that hangs does not prolong
+ * the wait.
+ */
+ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
+	ASYNCTLS_API(flush_timeout);
 
 /*
  * Receive up to len bytes of authenticated plaintext, of several records if
@@ -369,6 +382,18 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
  * A connection that failed returns its error. The descriptor stays open:
  * closing it is the application's. NULL is allowed.
+ *
+ * The count is of the last bytes written, as that of tls_flush_timeout():
+ * those in a record that an engine has not finished, in the open one, or in one
+ * of which the socket has taken only a part (what follows it would be no TLS:
+ * close the descriptor).
+ *
+ * Taken by the socket is not received by the peer. close(2) leaves to the
+ * kernel to go on sending, without telling how that ends; SO_LINGER has it wait
+ * for that, or with a linger time of 0 discard it. But a socket closed with
+ * data in it that was not read resets the connection, and the peer may lose
+ * what it has not read: to be sure, tls_shutdown(), tls_read() until it returns
+ * 0, tls_close(), close().
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 

@@ -340,16 +340,47 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 	}
 }
 
-static ssize_t flush(struct tls_conn *conn)
+/* How a flush of the descriptor's own kind waits. */
+static uint64_t own_deadline(const struct tls_conn *conn)
 {
-	push_until(conn, may_wait(conn) ? UINT64_MAX : 0, false);
+	return may_wait(conn) ? UINT64_MAX : 0;
+}
+
+/* Only a send that has ended tells how far it came; the next goes on there. */
+static void stop_send(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	conn->tx.paused = true;
+	while (conn->tx.sending) {
+		ring_cancel(ctx->core.ring, &conn->tx.send_op);
+		ctx_submit(ctx);
+		if (conn->tx.sending)
+			ctx_block(ctx, now_ns() + NS_PER_MS);
+	}
+	conn->tx.paused = false;
+}
+
+static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
+			   bool exactly)
+{
+	ssize_t n;
+
+	push_until(conn, deadline, false);
+	if (exactly && !conn_flushed(conn))
+		stop_send(conn);
+	n = (ssize_t)conn->tx.unsent;
+	if (exactly) {
+		conn_push(conn);
+		ctx_submit(conn->ctx);
+	}
 	if (conn->error)
 		return conn->error;
 	if (!conn_flushed(conn)) {
 		conn->wants_flush = true;
 		ctx_mark(conn->ctx, conn);
 	}
-	return (ssize_t)conn->tx.unsent;
+	return n;
 }
 
 ssize_t tls_flush(struct tls_conn *conn)
@@ -359,7 +390,19 @@ ssize_t tls_flush(struct tls_conn *conn)
 
 	if (n)
 		return n;
-	n = flush(conn);
+	n = flush_until(conn, own_deadline(conn), false);
+	ctx_leave(ctx);
+	return n;
+}
+
+ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	n = flush_until(conn, timeout_ms ? deadline_of(timeout_ms) : 0, true);
 	ctx_leave(ctx);
 	return n;
 }
@@ -372,7 +415,7 @@ ssize_t tls_shutdown(struct tls_conn *conn)
 	if (n)
 		return n;
 	conn_shutdown(conn);
-	n = flush(conn);
+	n = flush_until(conn, own_deadline(conn), false);
 	ctx_leave(ctx);
 	return n;
 }

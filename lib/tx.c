@@ -322,7 +322,7 @@ void tx_push(struct tx *tx)
 	struct slot *head = queue_head(&tx->queue);
 	int n, ret;
 
-	if (tx->sending || tx->error || !head)
+	if (tx->sending || tx->paused || tx->error || !head)
 		return;
 	if (head->state == SLOT_FAILED) {
 		tx->error = -EIO;

@@ -59,6 +59,7 @@ struct tx {
 	uint64_t last_data; /* when the latest one was sealed, with a ramp */
 	size_t pad_block;   /* see record_padding() */
 	bool sending;
+	bool paused; /* no send is begun */
 	struct ring_op send_op;
 	struct msghdr msg;
 	struct iovec iov[TX_IOV];
