@@ -184,6 +184,16 @@ const char *openssl_words(void)
 			    : "the peer closed the connection";
 }
 
+pthread_t start_thread(void *(*run)(void *), void *arg)
+{
+	pthread_t thread;
+
+	errno = pthread_create(&thread, NULL, run, arg);
+	if (errno)
+		die("cannot start a thread: %s", strerror(errno));
+	return thread;
+}
+
 int64_t now_ms(void)
 {
 	struct timespec now;

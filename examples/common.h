@@ -3,6 +3,7 @@
 #ifndef EXAMPLES_COMMON_H
 #define EXAMPLES_COMMON_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include <asynctls.h>
@@ -51,6 +52,9 @@ void name_address(const struct sockaddr *addr, char *buf, size_t len);
 
 /* The words for OpenSSL's last error, or errno's where it has none. */
 const char *openssl_words(void);
+
+/* pthread_create(), or die(). */
+pthread_t start_thread(void *(*run)(void *), void *arg);
 
 /* Of a clock that nobody sets. */
 int64_t now_ms(void);

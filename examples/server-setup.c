@@ -2,11 +2,16 @@
 #define _GNU_SOURCE 1
 #include "server-setup.h"
 
+#include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 
 static void help(void)
 {
@@ -96,12 +101,11 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o)
 		    openssl_words());
 	if (SSL_CTX_use_PrivateKey_file(ssl_ctx, o->key, SSL_FILETYPE_PEM) != 1)
 		die("cannot use the key %s: %s", o->key, openssl_words());
-	if (tls_handoff_prepare(ssl_ctx))
-		die("cannot prepare for hand-over: %s", tls_last_error());
 	return ssl_ctx;
 }
 
-void allow_many_descriptors(void)
+/* The usual soft limit of 1,024 descriptors would limit the clients, too. */
+static void allow_many_descriptors(void)
 {
 	struct rlimit limit;
 
@@ -111,24 +115,45 @@ void allow_many_descriptors(void)
 	}
 }
 
-static bool is_peak(size_t i)
+int prepare_process(void)
 {
-#define IS(field) (i == offsetof(struct tls_stats, field) / sizeof(uint64_t))
-	return IS(tx_in_flight_peak) || IS(rx_in_flight_peak) ||
-	       IS(op_sockets_peak) || IS(memory_peak);
-#undef IS
+	sigset_t signals;
+	int fd;
+
+	allow_many_descriptors();
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	/* Threads inherit it: a signal stays pending, for all to see. */
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	if (fd < 0)
+		die("signalfd: %s", strerror(errno));
+	return fd;
 }
 
-void stats_add(struct tls_stats *sum, const struct tls_stats *stats)
+int new_epoll(void)
 {
-	const uint64_t *part = (const uint64_t *)stats;
-	uint64_t *total = (uint64_t *)sum;
-	size_t i;
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
 
-	for (i = 0; i < sizeof(*sum) / sizeof(*total); i++) {
-		if (!is_peak(i))
-			total[i] += part[i];
-		else if (total[i] < part[i])
-			total[i] = part[i];
-	}
+	if (epoll < 0)
+		die("epoll_create1: %s", strerror(errno));
+	return epoll;
+}
+
+void watch(int epoll, int op, int fd, uint32_t events, void *what)
+{
+	struct epoll_event event = { .events = events, .data.ptr = what };
+
+	if (epoll_ctl(epoll, op, fd, &event))
+		die("epoll_ctl: %s", strerror(errno));
+}
+
+void stats_print(const struct tls_stats *stats)
+{
+	char json[4096];
+
+	tls_stats_json(stats, json, sizeof(json));
+	puts(json);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The part of echo-server that is not about serving: flags and preparations. */
+/* The part of echo-server that is not about serving: flags, signals, sums. */
 #ifndef EXAMPLES_SERVER_SETUP_H
 #define EXAMPLES_SERVER_SETUP_H
 
@@ -20,10 +20,16 @@ struct server_options {
 void server_options(struct server_options *o, int argc, char **argv);
 SSL_CTX *server_ssl_ctx(const struct server_options *o);
 
-/* The usual soft limit of 1,024 descriptors would limit the clients, too. */
-void allow_many_descriptors(void);
+/*
+ * Limits and signals; call it before threads start. Returns a descriptor that
+ * polls readable, for good, once SIGTERM or SIGINT has come.
+ */
+int prepare_process(void);
 
-/* Every field is a 64-bit counter; of peaks the highest counts, not the sum. */
-void stats_add(struct tls_stats *sum, const struct tls_stats *stats);
+int new_epoll(void);
+/* epoll_ctl(), with what as data.ptr. */
+void watch(int epoll, int op, int fd, uint32_t events, void *what);
+
+void stats_print(const struct tls_stats *stats);
 
 #endif

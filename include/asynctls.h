@@ -96,6 +96,16 @@ enum tls_engine {
 	TLS_ENGINE_CPU,	  /* in this process, with intel-ipsec-mb */
 };
 
+/*
+ * Whether each record goes to the kernel engine or to the CPU's by what its
+ * length and the records behind it promise, from measured times.
+ */
+enum tls_hybrid {
+	TLS_HYBRID_DEFAULT, /* on with TLS_ENGINE_AUTO, else off */
+	TLS_HYBRID_ON,
+	TLS_HYBRID_OFF, /* all to the kernel engine while it is well */
+};
+
 /* Zero in any field means its default. */
 struct tls_config {
 	size_t size; /* sizeof(struct tls_config); TLS_CONFIG_INIT sets it */
@@ -122,6 +132,7 @@ struct tls_config {
 	 * engine seals or opens it instead; 1,000.
 	 */
 	unsigned deadline_ms;
+	enum tls_hybrid hybrid;
 	/* Application bytes in a record at most, 64 to 16,384; 16,384. */
 	size_t record_size;
 	/*
@@ -456,7 +467,10 @@ enum {
 	TLS_FAILOVER_COUNT
 };
 
-/* Counted from the creation of the context; always on. */
+/*
+ * Counted from the creation of the context, or of the connection (where what
+ * belongs to a context is 0); always on. Fields will only be added at the end.
+ */
 struct tls_stats {
 	uint64_t tx_records[TLS_BY_COUNT]; /* sealed, by engine */
 	uint64_t tx_bytes[TLS_BY_COUNT];   /* application bytes of them */
@@ -464,12 +478,17 @@ struct tls_stats {
 	uint64_t rx_bytes[TLS_BY_COUNT];
 	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
 	uint64_t tx_padding_bytes; /* zeros sealed with it */
-	uint64_t tx_in_flight_peak; /* records in an engine, one connection */
+	uint64_t tx_in_flight_now;  /* records in an engine */
+	uint64_t rx_in_flight_now;
+	uint64_t tx_in_flight_peak; /* most of one connection */
 	uint64_t rx_in_flight_peak;
 	uint64_t out_of_order;	/* completed before an earlier record */
-	uint64_t failovers[TLS_FAILOVER_COUNT]; /* by reason */
+	uint64_t failovers;	/* records the CPU engine took over */
+	uint64_t failovers_for[TLS_FAILOVER_COUNT]; /* by reason */
 	uint64_t pauses;	/* times the kernel engine was given a rest */
 	uint64_t sends;		/* io_uring sends that completed */
+	uint64_t sent_records;	/* records that left with them */
+	uint64_t ready_wait_ns; /* what the oldest record of each had waited */
 	uint64_t sent_bytes;	/* wire bytes of them */
 	uint64_t receives;	/* io_uring receives that completed */
 	uint64_t received_bytes;
@@ -488,9 +507,19 @@ struct tls_stats {
 	uint64_t deferred_run;	     /* ... and transmitted in its stead */
 };
 
-/* Copy the context's counters. size is sizeof(struct tls_stats). */
+/*
+ * Copy the counters of a context, with all connections it has and had, or of
+ * one connection. size is sizeof(struct tls_stats).
+ */
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 		      size_t size) ASYNCTLS_API(context_stats);
+
+int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
+	ASYNCTLS_API(conn_stats);
+
+/* Add more to total; of peaks the larger remains. */
+void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
+	ASYNCTLS_API(stats_add);
 
 /* Write stats as one line of JSON to buf, as snprintf() does. */
 int tls_stats_json(const struct tls_stats *stats, char *buf, size_t len)

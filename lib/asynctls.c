@@ -433,9 +433,7 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 		return n;
 	conn_shutdown(conn);
 	push_until(conn, deadline_of(timeout_ms), true);
-	ctx_remove(ctx, conn);
-	n = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
-	free(conn);
+	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
 	return n;
 }
@@ -574,30 +572,69 @@ int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 
 /* ---- Statistics -------------------------------------------------------- */
 
+static void add_connection(struct tls_stats *s, const struct tls_conn *conn)
+{
+	tls_stats_add(s, &conn->account.stats);
+	s->tx_in_flight_now += conn->tx.queue.in_flight;
+	s->rx_in_flight_now += conn->rx.queue.in_flight;
+}
+
+static void add_connections(struct tls_stats *s, const struct list *all)
+{
+	const struct list *node;
+
+	for (node = all->next; node != all; node = node->next)
+		add_connection(s, container_of(node, struct tls_conn, all));
+}
+
+static void add_context(struct tls_stats *s, struct tls_context *ctx)
+{
+	struct core *core = &ctx->core;
+	struct afalg_stats a = { 0 };
+
+	if (ctx->choice.kernel_in_use)
+		engine_afalg_stats(ctx->choice.kernel, &a);
+	tls_stats_add(s, &core->stats);
+	add_connections(s, &ctx->conns);
+	add_connections(s, &ctx->gone);
+	s->enters = ring_enters(core->ring);
+	s->allocations = core->tx_pool.allocations + core->rx_pool.allocations +
+			 core->slots.allocations + a.allocations;
+	s->op_sockets_now = a.sockets_now;
+	s->op_sockets_peak = a.sockets_peak;
+	s->memory_now = core->tx_pool.held * TX_BLOCK +
+			core->rx_pool.held * RX_BLOCK;
+	s->memory_peak = core->tx_pool.held_peak * TX_BLOCK +
+			 core->rx_pool.held_peak * RX_BLOCK;
+	s->memory_parked = core->tx_pool.parked * TX_BLOCK +
+			   core->rx_pool.parked * RX_BLOCK;
+}
+
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 		      size_t size)
 {
-	struct core *core = &ctx->core;
-	struct tls_stats s;
-	struct afalg_stats a = { 0 };
+	struct tls_stats s = { 0 };
 	int ret = ctx_enter(ctx);
 
 	if (ret)
 		return ret;
-	if (core->dispatch.kernel == ctx->choice.kernel &&
-	    ctx->choice.kernel_in_use)
-		engine_afalg_stats(ctx->choice.kernel, &a);
-	s = core->stats;
-	s.enters = ring_enters(core->ring);
-	s.allocations = core->tx_pool.allocations + core->rx_pool.allocations +
-			core->slots.allocations + a.allocations;
-	s.op_sockets_now = a.sockets_now;
-	s.op_sockets_peak = a.sockets_peak;
-	s.memory_parked = (core->tx_pool.parked + core->rx_pool.parked) *
-			  BLOCK_SIZE;
-	s.memory_now = (core->tx_pool.held + core->rx_pool.held) * BLOCK_SIZE;
-	s.memory_peak = (core->tx_pool.held_peak + core->rx_pool.held_peak) *
-			BLOCK_SIZE;
+	add_context(&s, ctx);
+	ctx_leave(ctx);
+	memcpy(stats, &s, min_size(size, sizeof(s)));
+	return 0;
+}
+
+int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
+{
+	struct tls_context *ctx = conn->ctx;
+	struct tls_stats s = { 0 };
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	add_connection(&s, conn);
+	s.memory_now = conn->tx.memory.held * TX_BLOCK +
+		       conn->rx.memory.held * RX_BLOCK;
 	ctx_leave(ctx);
 	memcpy(stats, &s, min_size(size, sizeof(s)));
 	return 0;

@@ -38,17 +38,25 @@ static int engine_from_environment(struct choice *c)
 static int settle(struct choice *c, const struct tls_config *config)
 {
 	const char *driver = secure_getenv("ASYNCTLS_DRIVER");
+	int ret;
 
 	*c = (struct choice){ .wanted = config->engine };
 	if (config->engine > TLS_ENGINE_CPU)
 		return error_set(-EINVAL, "tls_config.engine: no engine has "
 				 "the number %d", (int)config->engine);
+	if (config->hybrid > TLS_HYBRID_OFF)
+		return error_set(-EINVAL, "tls_config.hybrid: %d is none of "
+				 "its values", (int)config->hybrid);
 	c->driver = driver && *driver ? driver : config->driver;
 	if (c->driver && !*c->driver)
 		c->driver = NULL;
 	if (c->driver && c->wanted == TLS_ENGINE_AUTO)
 		c->wanted = TLS_ENGINE_AFALG;
-	return engine_from_environment(c);
+	ret = engine_from_environment(c);
+	c->hybrid = config->hybrid == TLS_HYBRID_ON ||
+		    (config->hybrid == TLS_HYBRID_DEFAULT &&
+		     c->wanted == TLS_ENGINE_AUTO);
+	return ret;
 }
 
 static const char *refusal(const struct engine *e, const struct cipher *cipher)
@@ -116,9 +124,11 @@ static int describe_cipher(const struct choice *c, const struct cipher *cipher,
 				      "another engine was asked for";
 
 	if (!not)
-		return snprintf(buf, len, "%s: afalg, driver %s\n",
+		return snprintf(buf, len, "%s: afalg, driver %s%s\n",
 				cipher->name,
-				c->kernel->ops->driver(c->kernel, cipher));
+				c->kernel->ops->driver(c->kernel, cipher),
+				c->hybrid && c->cpu ? ", or cpu by record" :
+						      "");
 	if (!c->cpu)
 		return snprintf(buf, len, "%s: none; not afalg: %s; not cpu: "
 				"%s\n", cipher->name, not, c->cpu_why);

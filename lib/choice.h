@@ -16,6 +16,7 @@ struct choice {
 	struct engine *kernel; /* NULL: was not to be probed */
 	struct engine *cpu;    /* NULL: not in this build; why says so */
 	const char *cpu_why;
+	bool hybrid;	    /* records go to either */
 	bool kernel_in_use; /* it serves at least one cipher */
 };
 

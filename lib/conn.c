@@ -175,14 +175,23 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 		 size_t len, int *alert)
 {
 	struct tls_conn *conn = container_of(rx, struct tls_conn, rx);
+	int ret;
 
 	*alert = ALERT_UNEXPECTED_MESSAGE;
 	if (type == RECORD_ALERT)
 		return take_alert(conn, content, len, alert);
-	if (type == RECORD_HANDSHAKE && len)
-		return take_handshake(conn, content, len);
-	say(conn, "the peer sent an empty record or one of type %d", type);
-	return -EPROTO;
+	if (type == RECORD_DATA) {
+		say(conn, "the peer sent data inside a handshake message");
+		return -EPROTO;
+	}
+	if (type != RECORD_HANDSHAKE || !len) {
+		say(conn, "the peer sent an empty record or one of type %d",
+		    type);
+		return -EPROTO;
+	}
+	ret = take_handshake(conn, content, len);
+	rx->in_message = conn->message_have || conn->message_left;
+	return ret;
 }
 
 /* ---- Moving on --------------------------------------------------------- */

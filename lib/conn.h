@@ -21,7 +21,7 @@ struct tls_conn {
 	void *data;
 	int fd;
 	bool is_server;
-	struct health health; /* of the kernel engine, as met here */
+	struct account account;
 	struct tx tx;
 	struct rx rx;
 
@@ -31,6 +31,7 @@ struct tls_conn {
 	int alert_due;			/* waits for room in tx's line */
 	unsigned wanted; /* events to be reported */
 	bool closing;	 /* no new operation is started */
+	bool gone;	 /* closed: an engine has its records, nobody else */
 	bool shut;	 /* nothing more may be written */
 	bool flushing;	 /* what becomes ready is sent without gathering */
 	bool sealing;	 /* the open record is sealed when there is room */

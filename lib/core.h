@@ -15,7 +15,7 @@ struct core {
 	struct dispatch dispatch;
 	struct pool tx_pool, rx_pool;
 	struct slot_cache slots;
-	struct tls_stats stats;
+	struct tls_stats stats; /* its own, and of connections that ended */
 	unsigned depth;
 	/* what connections begin with: tls_config.record_size, .record_ramp */
 	size_t record_size;

@@ -16,7 +16,7 @@
 enum {
 	DEFAULT_DEPTH = 32,
 	MAX_DEPTH = 4096,
-	MIN_SLOTS = 128,
+	MIN_SLOTS = 64,
 	DEFAULT_MEMORY = 64 << 20,
 	DEFAULT_DEADLINE_MS = 1000,
 };
@@ -40,6 +40,26 @@ void ctx_mark(struct tls_context *ctx, struct tls_conn *conn)
 	signal_app(ctx);
 }
 
+static void destroy(struct tls_conn *conn)
+{
+	list_remove(&conn->all);
+	list_remove(&conn->todo);
+	tx_destroy(&conn->tx);
+	rx_destroy(&conn->rx);
+	tls_stats_add(&conn->core->stats, &conn->account.stats);
+	free(conn);
+}
+
+/*
+ * A connection is closed, but what an engine writes to stays its own until the
+ * engine is done, and is counted until then.
+ */
+static void release(struct tls_conn *conn)
+{
+	if (!conn->tx.queue.in_flight && !conn->rx.queue.in_flight)
+		destroy(conn);
+}
+
 static void advance_all(struct tls_context *ctx)
 {
 	struct list todo, *node;
@@ -49,6 +69,10 @@ static void advance_all(struct tls_context *ctx)
 		struct tls_conn *conn =
 			container_of(node, struct tls_conn, todo);
 
+		if (conn->gone) {
+			release(conn);
+			continue;
+		}
 		conn_advance(conn);
 		ctx_mark(ctx, conn);
 	}
@@ -221,16 +245,19 @@ static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 	}
 }
 
-void ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
+ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 {
+	ssize_t ret;
+
 	end_operations(ctx, conn);
-	list_remove(&conn->todo);
+	ret = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
 	list_remove(&conn->held);
 	list_remove(&conn->ready);
-	list_remove(&conn->all);
-	tx_destroy(&conn->tx);
-	rx_destroy(&conn->rx);
+	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;
+	conn->gone = true;
+	release(conn);
+	return ret;
 }
 
 static bool store(struct tls_context *ctx, struct tls_conn *conn,
@@ -342,11 +369,12 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->record_ramp = config->record_ramp != 0;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
-	pool_init(&core->tx_pool, memory / 2);
-	pool_init(&core->rx_pool, memory / 2);
+	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
+	pool_init(&core->rx_pool, RX_BLOCK, RX_SURE, memory / 2);
 	list_init(&core->todo);
 	list_init(&core->held);
 	list_init(&ctx->conns);
+	list_init(&ctx->gone);
 	list_init(&ctx->ready);
 	list_init(&ctx->ready_end);
 }
@@ -369,10 +397,11 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 		return ret;
 	dispatch_init(&core->dispatch,
 		      ctx->choice.kernel_in_use ? ctx->choice.kernel : NULL,
-		      ctx->choice.cpu, &core->stats,
+		      ctx->choice.cpu,
 		      (config->deadline_ms ? config->deadline_ms :
 					     DEFAULT_DEADLINE_MS) *
-			      (uint64_t)NS_PER_MS);
+			      (uint64_t)NS_PER_MS,
+		      ctx->choice.hybrid);
 	rx_fill_pool(core);
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)
@@ -412,6 +441,8 @@ void ctx_free(struct tls_context *ctx)
 	struct core *core = &ctx->core;
 
 	worker_stop(ctx);
+	while (!list_empty(&ctx->gone))
+		destroy(container_of(ctx->gone.next, struct tls_conn, all));
 	if (ctx->kind == TLS_CONTEXT_WORKER) {
 		if (ctx->poll_fd >= 0)
 			close(ctx->poll_fd);

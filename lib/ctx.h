@@ -24,6 +24,7 @@ struct tls_context {
 	enum tls_context_kind kind;
 	pthread_t owner; /* of a TLS_CONTEXT_LOOP */
 	struct list conns;
+	struct list gone; /* closed, but an engine has records of theirs */
 	struct list ready;     /* connections that had an event lately */
 	struct list ready_end; /* marks the end of a turn through them */
 	uint32_t *not_forked;  /* in a page that a fork() wipes */
@@ -87,9 +88,12 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
 enum { CTX_TRIM_NS = 100 * NS_PER_MS };
 int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);
 
-/* Add a connection, and take it off after its operations have ended. */
 void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
-void ctx_remove(struct tls_context *ctx, struct tls_conn *conn);
+/*
+ * End a connection's use of its socket, and free it once no engine has a record
+ * of it. Returns its error, or how many application bytes were not sent.
+ */
+ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn);
 
 /* Note that a connection may have events to report. */
 void ctx_mark(struct tls_context *ctx, struct tls_conn *conn);

@@ -13,17 +13,16 @@ enum {
 #define PAUSE_NS (1000 * (uint64_t)NS_PER_MS)
 
 void dispatch_init(struct dispatch *d, struct engine *kernel,
-		   struct engine *cpu, struct tls_stats *stats,
-		   uint64_t deadline)
+		   struct engine *cpu, uint64_t deadline, bool hybrid)
 {
 	*d = (struct dispatch){
 		.kernel = kernel,
 		.cpu = cpu,
-		.stats = stats,
 		.deadline = deadline,
 		.window = UINT_MAX,
 	};
 	list_init(&d->flying);
+	hybrid_init(&d->hybrid, hybrid && kernel && cpu);
 }
 
 /* ---- Choosing ---------------------------------------------------------- */
@@ -53,45 +52,51 @@ static bool paused(struct health *health)
 }
 
 struct engine *dispatch_choose(struct dispatch *d, const struct cipher *cipher,
-			       struct health *health)
+			       struct account *account, size_t len,
+			       unsigned queue)
 {
 	struct engine *first = dispatch_engine(d, cipher);
 
 	if (first != d->kernel || !has(d->cpu, cipher))
 		return first;
-	if (d->flying_count >= d->window || paused(health) ||
-	    paused(&d->health))
+	if (d->flying_count >= d->window || paused(&account->health) ||
+	    paused(&d->health) || hybrid_prefers_cpu(&d->hybrid, len, queue))
 		return d->cpu;
 	return first;
 }
 
 /* ---- How the kernel engine is doing ------------------------------------ */
 
-static void fail_once(struct dispatch *d, struct health *health,
-		      unsigned limit)
+/* Returns whether that gives it a rest. */
+static bool fail_once(struct health *health, unsigned limit)
 {
 	unsigned doublings = health->pauses;
 
 	if (++health->failures < limit)
-		return;
+		return false;
 	if (doublings > MAX_DOUBLINGS)
 		doublings = MAX_DOUBLINGS;
 	health->failures = limit - 1; /* the first try after it decides */
 	health->pauses++;
 	health->paused_until = now_ns() + (PAUSE_NS << doublings);
-	d->stats->pauses++;
+	return true;
 }
 
 static void note_failure(struct dispatch *d, struct slot *slot)
 {
-	fail_once(d, slot->health, CONN_FAILURES);
-	fail_once(d, &d->health, CONTEXT_FAILURES);
+	struct account *account = slot->account;
+
+	account->stats.pauses += fail_once(&account->health, CONN_FAILURES);
+	account->stats.pauses += fail_once(&d->health, CONTEXT_FAILURES);
 }
 
 static void note_success(struct dispatch *d, struct slot *slot)
 {
-	slot->health->failures = slot->health->pauses = 0;
-	d->health.failures = d->health.pauses = 0;
+	if (d->hybrid.on)
+		hybrid_kernel_done(&d->hybrid, slot->submitted, now_ns(),
+				   d->flying_count > 0);
+	slot->account->health = (struct health){ 0 };
+	d->health = (struct health){ 0 };
 	if (d->window != UINT_MAX && ++d->grown >= d->window) {
 		d->window++;
 		d->grown = 0;
@@ -150,12 +155,27 @@ static void finish_on_cpu(struct dispatch *d, struct slot *slot)
 		slot->op.result = ret;
 }
 
+/* What was meant for the CPU engine is timed now and then. */
+static void run_on_cpu(struct dispatch *d, struct slot *slot)
+{
+	uint64_t began;
+
+	if (!hybrid_times_cpu(&d->hybrid, slot->op.in_len)) {
+		finish_on_cpu(d, slot);
+		return;
+	}
+	began = now_ns();
+	finish_on_cpu(d, slot);
+	hybrid_cpu_done(&d->hybrid, slot->op.in_len, now_ns() - began);
+}
+
 static void fail_over(struct dispatch *d, struct slot *slot, int error,
 		      bool refused)
 {
 	int reason = reason_of(error, refused);
 
-	d->stats->failovers[reason]++;
+	slot->account->stats.failovers++;
+	slot->account->stats.failovers_for[reason]++;
 	finish_on_cpu(d, slot);
 	if (reason == TLS_FAILOVER_FULL)
 		shrink_window(d);
@@ -165,18 +185,19 @@ static void fail_over(struct dispatch *d, struct slot *slot, int error,
 		note_failure(d, slot);
 }
 
-static void count(struct dispatch *d, const struct slot *slot)
+static void count(const struct slot *slot)
 {
+	struct tls_stats *stats = &slot->account->stats;
 	int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 	const struct aead_op *op = &slot->op;
 
 	if (op->result)
 		return;
 	if (op->seal) {
-		d->stats->tx_records[by]++;
-		d->stats->tx_bytes[by] += slot->content_len;
+		stats->tx_records[by]++;
+		stats->tx_bytes[by] += slot->content_len;
 	} else {
-		d->stats->rx_records[by]++;
+		stats->rx_records[by]++;
 	}
 }
 
@@ -191,8 +212,8 @@ int dispatch_submit(struct dispatch *d, struct slot *slot)
 	int ret;
 
 	if (slot->engine != d->kernel || !d->kernel) {
-		finish_on_cpu(d, slot);
-		count(d, slot);
+		run_on_cpu(d, slot);
+		count(slot);
 		return ENGINE_DONE;
 	}
 	slot->by_kernel = true;
@@ -204,7 +225,7 @@ int dispatch_submit(struct dispatch *d, struct slot *slot)
 		return ENGINE_PENDING;
 	}
 	fail_over(d, slot, ret, true);
-	count(d, slot);
+	count(slot);
 	return ENGINE_DONE;
 }
 
@@ -217,7 +238,7 @@ void dispatch_finish(struct dispatch *d, struct slot *slot)
 		else
 			note_success(d, slot);
 	}
-	count(d, slot);
+	count(slot);
 }
 
 uint64_t dispatch_due(const struct dispatch *d)

@@ -14,6 +14,7 @@
 
 #include "asynctls.h"
 #include "engine.h"
+#include "hybrid.h"
 #include "keys.h"
 #include "queue.h"
 #include "util.h"
@@ -25,12 +26,18 @@ struct health {
 	uint64_t paused_until; /* now_ns() time; 0: in use */
 };
 
+/* What a connection has done, and how the kernel engine did there. */
+struct account {
+	struct health health;
+	struct tls_stats stats;
+};
+
 struct dispatch {
 	struct engine *kernel; /* NULL: not in use */
 	struct engine *cpu;    /* NULL: not in this build */
-	struct tls_stats *stats;
 	uint64_t deadline; /* nanoseconds the kernel engine has for a record */
 	struct health health;
+	struct hybrid hybrid;
 	unsigned window; /* records in flight that its queue is known to take */
 	unsigned grown;	 /* completed since the window grew */
 	unsigned flying_count;
@@ -38,20 +45,21 @@ struct dispatch {
 };
 
 void dispatch_init(struct dispatch *d, struct engine *kernel,
-		   struct engine *cpu, struct tls_stats *stats,
-		   uint64_t deadline);
+		   struct engine *cpu, uint64_t deadline, bool hybrid);
 
 /* The engine that takes this cipher's records first; NULL if none has it. */
 struct engine *dispatch_engine(const struct dispatch *d,
 			       const struct cipher *cipher);
 
 /*
- * The engine for the next record of a connection. A synchronous one completes
+ * The engine for a connection's next record, of len bytes, the first of queue
+ * that are waiting or in flight. A synchronous one completes
  * inside submit and may read the caller's own memory; for another, what the
  * operation reads must stay in place.
  */
 struct engine *dispatch_choose(struct dispatch *d, const struct cipher *cipher,
-			       struct health *health);
+			       struct account *account, size_t len,
+			       unsigned queue);
 
 /*
  * Start the slot's operation on slot->engine. ENGINE_DONE with op.result set,

@@ -12,9 +12,19 @@ struct pool_segment {
 	struct block blocks[SEGMENT_BLOCKS];
 };
 
-void pool_init(struct pool *pool, size_t limit_bytes)
+void pool_init(struct pool *pool, size_t block_size, size_t sure,
+	       size_t limit_bytes)
 {
-	*pool = (struct pool){ .limit = limit_bytes / BLOCK_SIZE };
+	*pool = (struct pool){
+		.block_size = block_size,
+		.sure = sure,
+		.limit = limit_bytes / block_size,
+	};
+}
+
+static size_t segment_len(const struct pool *pool)
+{
+	return SEGMENT_BLOCKS * pool->block_size;
 }
 
 void pool_destroy(struct pool *pool)
@@ -23,7 +33,7 @@ void pool_destroy(struct pool *pool)
 
 	for (s = pool->segments; s; s = next) {
 		next = s->next;
-		munmap(s->data, (size_t)SEGMENT_BLOCKS * BLOCK_SIZE);
+		munmap(s->data, segment_len(pool));
 		free(s);
 	}
 	*pool = (struct pool){ 0 };
@@ -31,7 +41,7 @@ void pool_destroy(struct pool *pool)
 
 static bool grow(struct pool *pool)
 {
-	const size_t len = (size_t)SEGMENT_BLOCKS * BLOCK_SIZE;
+	const size_t len = segment_len(pool);
 	struct pool_segment *s = calloc(1, sizeof(*s));
 	int i;
 
@@ -50,7 +60,7 @@ static bool grow(struct pool *pool)
 	madvise(s->data, len, MADV_DONTFORK);
 	madvise(s->data, len, MADV_DONTDUMP);
 	for (i = SEGMENT_BLOCKS - 1; i >= 0; i--) {
-		s->blocks[i].data = s->data + (size_t)i * BLOCK_SIZE;
+		s->blocks[i].data = s->data + (size_t)i * pool->block_size;
 		s->blocks[i].next = pool->free;
 		pool->free = &s->blocks[i];
 	}
@@ -90,7 +100,7 @@ bool pool_may_take(const struct pool_account *account)
 	const struct pool *pool = account->pool;
 	size_t owners = pool->owners + (account->held == 0);
 
-	if (account->held < POOL_SURE)
+	if (account->held < pool->sure)
 		return true;
 	return pool->held < pool->limit &&
 	       account->held < pool->limit / owners;
@@ -132,6 +142,11 @@ void block_put(struct pool_account *account, struct block *block)
 	pool->free = block;
 }
 
+size_t block_room(const struct pool *pool, const struct block *block)
+{
+	return block ? pool->block_size - block->used : 0;
+}
+
 uint8_t *block_carve(struct pool_account *account, struct block **block,
 		     size_t len)
 {
@@ -139,7 +154,7 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 
 	if (b && b->refs == 1)
 		b->used = 0; /* nobody but the caller is left in it */
-	if (!b || BLOCK_SIZE - b->used < len) {
+	if (block_room(account->pool, b) < len) {
 		if (b)
 			block_put(account, b);
 		*block = b = pool_take(account);

@@ -4,9 +4,9 @@
  * of a context up to a limit, in mappings of their own that a fork() does not
  * copy (a kernel driver may be writing to them).
  *
- * Every account may always hold POOL_SURE blocks, so that each connection can
- * move however many there are; more only within the limit and within its fair
- * share of it.
+ * Every account may always hold a few blocks, so that each connection can move
+ * however many there are; more only within the limit and within its fair share
+ * of it.
  */
 #ifndef ASYNCTLS_POOL_H
 #define ASYNCTLS_POOL_H
@@ -15,18 +15,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Four full records, or 64 of 1 KiB, with their headers and tags. */
-enum { BLOCK_SIZE = 68 << 10, POOL_SURE = 3 };
-
 struct block {
 	struct block *next; /* free list */
-	uint8_t *data;	    /* BLOCK_SIZE bytes */
+	uint8_t *data;	    /* pool->block_size bytes */
 	size_t used;
 	unsigned refs;
 	bool parked; /* a driver may still write to it: never used again */
 };
 
 struct pool {
+	size_t block_size;
+	size_t sure; /* blocks that every account may hold */
 	struct block *free;
 	struct pool_segment *segments;
 	size_t limit; /* blocks */
@@ -42,8 +41,13 @@ struct pool_account {
 	size_t held;
 };
 
-void pool_init(struct pool *pool, size_t limit_bytes);
+/* block_size is a multiple of 1 KiB. */
+void pool_init(struct pool *pool, size_t block_size, size_t sure,
+	       size_t limit_bytes);
 void pool_destroy(struct pool *pool);
+
+/* Bytes left in a block for block_carve(); 0 for NULL. */
+size_t block_room(const struct pool *pool, const struct block *block);
 
 /* May this account take a block now? (Memory may still be lacking.) */
 bool pool_may_take(const struct pool_account *account);

@@ -22,7 +22,7 @@
 #include "pool.h"
 #include "util.h"
 
-struct health;
+struct account;
 
 enum slot_state {
 	SLOT_OPEN,
@@ -34,7 +34,7 @@ enum slot_state {
 struct slot {
 	struct aead_op op;
 	struct engine *engine; /* that is to have it first */
-	struct health *health; /* of the kernel engine, for the connection */
+	struct account *account; /* the connection's, see dispatch.h */
 	struct list flying;    /* while the kernel engine has it */
 	uint64_t submitted;    /* since when, now_ns() */
 	/*

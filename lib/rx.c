@@ -7,12 +7,12 @@
 static void received(struct ring_op *op, int result, int buffer);
 
 void rx_init(struct rx *rx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*rx = (struct rx){
 		.core = core,
 		.todo = todo,
-		.health = health,
+		.account = account,
 		.fd = fd,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
@@ -39,7 +39,7 @@ void rx_fill_pool(struct core *core)
 		if (!b)
 			return;
 		core->receive_blocks[i] = b;
-		ring_pool_add(core->ring, b->data, BLOCK_SIZE, i);
+		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
 	}
 }
 
@@ -69,12 +69,12 @@ static void received(struct ring_op *op, int result, int buffer)
 	struct rx *rx = container_of(op, struct rx, recv_op);
 
 	rx->receiving = false;
-	rx->core->stats.receives++;
+	rx->account->stats.receives++;
 	if (buffer >= 0)
 		adopt(rx, buffer);
 	if (result > 0) {
 		rx->filled += (size_t)result;
-		rx->core->stats.received_bytes += (size_t)result;
+		rx->account->stats.received_bytes += (size_t)result;
 	} else if (result == 0) {
 		rx->eof = true;
 	} else if (result != -EINTR && result != -EAGAIN &&
@@ -119,7 +119,7 @@ static bool move_part(struct rx *rx)
  */
 static bool backlogged(const struct rx *rx)
 {
-	const size_t per_block = BLOCK_SIZE / RECORD_PLAIN_MAX;
+	const size_t per_block = RX_BLOCK / RECORD_PLAIN_MAX;
 
 	const struct engine *e = dispatch_engine(&rx->core->dispatch,
 						 rx->gen->cipher);
@@ -143,11 +143,11 @@ static void receive(struct rx *rx)
 	} else {
 		size_t need = missing(rx);
 
-		if (!need || (BLOCK_SIZE - rx->filled < need && !move_part(rx)))
+		if (!need || (RX_BLOCK - rx->filled < need && !move_part(rx)))
 			return;
 		ret = ring_recv(rx->core->ring, rx->fd,
 				rx->chunk->data + rx->filled,
-				BLOCK_SIZE - rx->filled, &rx->recv_op);
+				RX_BLOCK - rx->filled, &rx->recv_op);
 	}
 	rx->receiving = ret == 0;
 }
@@ -157,7 +157,7 @@ static void receive(struct rx *rx)
 static void opened(struct rx *rx, struct slot *slot)
 {
 	if (queue_completed(&rx->queue, slot, slot->op.result != 0))
-		rx->core->stats.out_of_order++;
+		rx->account->stats.out_of_order++;
 }
 
 static void open_done(struct aead_op *op)
@@ -212,7 +212,7 @@ static void start(struct rx *rx, struct slot *slot)
 		opened(rx, slot);
 	else
 		queue_submitted(&rx->queue, slot,
-				&rx->core->stats.rx_in_flight_peak);
+				&rx->account->stats.rx_in_flight_peak);
 }
 
 /* A whole record is at rx->parsed: into the line. */
@@ -225,7 +225,8 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->wire = rx->chunk->data + rx->parsed;
 	slot->wire_len = RECORD_HEADER + body;
 	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
-				       rx->health);
+				       rx->account, body,
+				       queue_count(&rx->queue));
 	if (!place(rx, slot, body)) {
 		queue_unpush(&rx->queue, &rx->memory);
 		return false;
@@ -233,7 +234,7 @@ static bool take_record(struct rx *rx, size_t body)
 	block_get(rx->chunk);
 	slot->wire_block = rx->chunk;
 	slot->owner = rx;
-	slot->health = rx->health;
+	slot->account = rx->account;
 	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
@@ -306,10 +307,10 @@ static bool examine(struct rx *rx, struct slot *slot)
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
-	if (slot->type == RECORD_DATA) {
+	if (slot->type == RECORD_DATA && !rx->in_message) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
-		rx->core->stats.rx_bytes[by] += (size_t)n;
+		rx->account->stats.rx_bytes[by] += (size_t)n;
 		return n > 0; /* an empty one is legal, and no end of file */
 	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);

@@ -16,12 +16,20 @@
 
 #include "core.h"
 
+/*
+ * A block takes four full records, so that few of them straddle two; a
+ * connection may always have one that is being read, one that is being filled
+ * and one for what is opened beside.
+ */
+enum { RX_BLOCK = 68 << 10, RX_SURE = 3 };
+
 struct rx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
-	struct health *health;
+	struct account *account;
 	/*
-	 * A record that is no application data, at its turn, authenticated.
+	 * A record that is no application data, at its turn, authenticated; and
+	 * data where in_message forbids it.
 	 * 0 or -errno, with *alert what to send.
 	 */
 	int (*control)(struct rx *rx, uint8_t type, const uint8_t *content,
@@ -31,6 +39,8 @@ struct rx {
 	int alert; /* to be sent for it, or ALERT_NONE */
 	bool closed; /* close_notify was read: what follows is ignored */
 	bool eof;    /* TCP has ended */
+	/* set by control: half a message was seen, data must not be next */
+	bool in_message;
 	struct keygen *gen;
 	uint64_t seq;
 	struct queue queue;
@@ -45,7 +55,7 @@ struct rx {
 };
 
 void rx_init(struct rx *rx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Put what was received before, sealed or already opened, in front. Before

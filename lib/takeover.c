@@ -171,9 +171,9 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 	if (!conn)
 		return error_set(-ENOMEM, "no memory for a connection");
 	conn_init(conn, core, s->fd, s->is_server);
-	tx_init(&conn->tx, core, &conn->todo, &conn->health, s->fd, s->tx_gen,
+	tx_init(&conn->tx, core, &conn->todo, &conn->account, s->fd, s->tx_gen,
 		s->tx_seq);
-	rx_init(&conn->rx, core, &conn->todo, &conn->health, s->fd, s->rx_gen,
+	rx_init(&conn->rx, core, &conn->todo, &conn->account, s->fd, s->rx_gen,
 		s->rx_seq);
 	conn->rx.control = conn_control;
 	ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);

@@ -7,12 +7,12 @@
 static void sent(struct ring_op *op, int result, int buffer);
 
 void tx_init(struct tx *tx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq)
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
 	*tx = (struct tx){
 		.core = core,
 		.todo = todo,
-		.health = health,
+		.account = account,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
@@ -30,7 +30,7 @@ static void sealed(struct tx *tx, struct slot *slot)
 	bool failed = slot->op.result != 0;
 
 	if (queue_completed(&tx->queue, slot, failed))
-		tx->core->stats.out_of_order++;
+		tx->account->stats.out_of_order++;
 	if (failed || !slot->side_block)
 		return;
 	/* the plaintext is not needed again; the next one finds it in cache */
@@ -56,10 +56,9 @@ bool tx_room(const struct tx *tx)
 	return !queue_full(&tx->queue) &&
 	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
 	       (pool_may_take(memory) ||
-		(tx->wire &&
-		 BLOCK_SIZE - tx->wire->used >= RECORD_WIRE_MAX &&
-		 (!tx->side ||
-		  BLOCK_SIZE - tx->side->used >= RECORD_PLAIN_MAX)));
+		(block_room(memory->pool, tx->wire) >= RECORD_WIRE_MAX &&
+		 (!tx->side || block_room(memory->pool, tx->side) >=
+				       RECORD_PLAIN_MAX)));
 }
 
 /* Memory for a record in both its forms; in is the plaintext to seal. */
@@ -83,7 +82,7 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		if (!copy)
 			return false;
 		slot->side_block = tx->side;
-		tx->core->stats.tx_copied_bytes += len;
+		tx->account->stats.tx_copied_bytes += len;
 		in = memcpy(copy, in, len);
 	}
 	slot->op.in = in;
@@ -113,6 +112,14 @@ static bool relocate(struct slot *slot)
 	return true;
 }
 
+/* Records of this connection in an engine, or about to be given to one. */
+static unsigned queue_hint(const struct tx *tx)
+{
+	return tx->queue.in_flight +
+	       (unsigned)((tx->waiting + RECORD_PLAIN_MAX - 1) /
+			  RECORD_PLAIN_MAX);
+}
+
 /* One record into the line and to an engine. False: no room. */
 static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		 struct block *in_block)
@@ -122,19 +129,21 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	if (!slot)
 		return false;
 	slot->engine = dispatch_choose(&tx->core->dispatch, tx->gen->cipher,
-				       tx->health);
+				       tx->account, len, queue_hint(tx));
 	if (!place(tx, slot, in, len, in_block)) {
 		queue_unpush(&tx->queue, &tx->memory);
 		return false;
 	}
 	tx->seq++;
+	if (!tx->held)
+		tx->ready_since = tx->last_write;
 	tx->held += slot->wire_len;
 	slot->owner = tx;
-	slot->health = tx->health;
+	slot->account = tx->account;
 	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
-	tx->core->stats.tx_padding_bytes += slot->op.pad;
+	tx->account->stats.tx_padding_bytes += slot->op.pad;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
 	slot->op.seal = true;
 	slot->op.has_tail = true;
@@ -148,7 +157,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		sealed(tx, slot);
 	else
 		queue_submitted(&tx->queue, slot,
-				&tx->core->stats.tx_in_flight_peak);
+				&tx->account->stats.tx_in_flight_peak);
 	return true;
 }
 
@@ -217,7 +226,7 @@ static size_t fill_open(struct tx *tx, struct source *from, size_t limit)
 	n = source_read(from, tx->open + tx->open_len,
 			tx->open_size - tx->open_len);
 	if (from->iov)
-		tx->core->stats.tx_copied_bytes += n;
+		tx->account->stats.tx_copied_bytes += n;
 	tx->open_len += n;
 	if (!tx->open_len)
 		drop_open(tx); /* the file had nothing */
@@ -256,7 +265,10 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 	size_t done = 0;
 
 	while (from->left && !from->error && !tx->error) {
-		size_t n = write_record(tx, from, more);
+		size_t n;
+
+		tx->waiting = from->left;
+		n = write_record(tx, from, more);
 
 		if (!n)
 			break;
@@ -266,6 +278,7 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 		if (tx_due(tx))
 			tx_push(tx);
 	}
+	tx->waiting = 0;
 	/* A full window keeps it open; the next call or flush tries again. */
 	if (!more && !from->left)
 		tx_seal_open(tx);
@@ -320,6 +333,7 @@ static int gather(struct tx *tx)
 void tx_push(struct tx *tx)
 {
 	struct slot *head = queue_head(&tx->queue);
+	uint64_t now;
 	int n, ret;
 
 	if (tx->sending || tx->paused || tx->error || !head)
@@ -341,6 +355,9 @@ void tx_push(struct tx *tx)
 		ret = ring_sendmsg(tx->core->ring, tx->fd, &tx->msg,
 				   &tx->send_op);
 	tx->sending = ret == 0;
+	now = now_ns();
+	tx->account->stats.ready_wait_ns += now - tx->ready_since;
+	tx->ready_since = now;
 }
 
 /* Give back what a connection with nothing under way need not hold. */
@@ -355,7 +372,7 @@ static void release_blocks(struct tx *tx)
 
 static void advance(struct tx *tx, size_t n)
 {
-	tx->core->stats.sent_bytes += n;
+	tx->account->stats.sent_bytes += n;
 	tx->held -= n;
 	n += tx->head_sent;
 	while (queue_count(&tx->queue)) {
@@ -365,6 +382,7 @@ static void advance(struct tx *tx, size_t n)
 			break;
 		n -= head->wire_len;
 		tx->unsent -= head->content_len;
+		tx->account->stats.sent_records++;
 		queue_pop(&tx->queue, &tx->memory);
 	}
 	tx->head_sent = n;
@@ -378,7 +396,7 @@ static void sent(struct ring_op *op, int result, int buffer)
 
 	(void)buffer;
 	tx->sending = false;
-	tx->core->stats.sends++;
+	tx->account->stats.sends++;
 	/*
 	 * None of these is the connection's fault; -ECANCELED comes when the
 	 * thread that submitted the send has ended. The next push resumes.

@@ -33,12 +33,18 @@ enum {
 #define TX_RAMP_IDLE_NS (1000 * (uint64_t)NS_PER_MS)
 
 /* Held records leave at once when they are this many bytes. */
-enum { TX_GATHER = 64 << 10, TX_IOV = 8 };
+enum { TX_GATHER = 64 << 10, TX_IOV = 16 };
+
+/*
+ * A block takes one full record, or 16 of 1 KiB; a connection may always have
+ * one for what is on the wire and one for plaintext that is kept.
+ */
+enum { TX_BLOCK = 17 << 10, TX_SURE = 2 };
 
 struct tx {
 	struct core *core;
 	struct list *todo; /* the connection's node for core->todo */
-	struct health *health;
+	struct account *account;
 	int fd;
 	int error; /* sticky; nothing more is sealed or sent */
 	struct keygen *gen;
@@ -50,10 +56,12 @@ struct tx {
 	uint8_t *open; /* the open record's plaintext, in a block of its own */
 	struct block *open_block;
 	size_t open_len, open_size; /* of it, at most */
+	size_t waiting;	   /* application bytes at hand, not yet in line */
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
-	uint64_t last_write;
+	uint64_t last_write;  /* now_ns() of the latest write */
+	uint64_t ready_since; /* ... of the first that is still held */
 	size_t record_size; /* application bytes in a record at most */
 	size_t ramped;	    /* sent since records last began small */
 	uint64_t last_data; /* when the latest one was sealed, with a ramp */
@@ -66,7 +74,7 @@ struct tx {
 };
 
 void tx_init(struct tx *tx, struct core *core, struct list *todo,
-	     struct health *health, int fd, struct keygen *gen, uint64_t seq);
+	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
  * Take what the source has into records; the last one stays open if more is

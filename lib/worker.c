@@ -36,6 +36,13 @@ static void idle(struct tls_context *ctx)
 	ctx->worker_idle = false;
 }
 
+/* Stepping queues operations, and nobody else might come to submit them. */
+static void step_and_submit(struct tls_context *ctx)
+{
+	ctx_step(ctx);
+	ctx_submit(ctx);
+}
+
 /*
  * The application has been away for a while: push what it left, and wait for
  * completions in its stead until all is sent or it comes back. A thread of its
@@ -48,15 +55,14 @@ static void run(struct tls_context *ctx)
 	ctx->core.stats.deferred_run++;
 	while (work_left(ctx) && seen == ctx->last_call && !ctx->stopping) {
 		ctx_flush_held(ctx);
-		ctx_submit(ctx);
-		ctx_step(ctx);
+		step_and_submit(ctx);
 		if (ctx->callers) {
 			idle(ctx);
 			break;
 		}
 		if (work_left(ctx))
 			ctx_wait_ring(ctx, ctx_limit_wait(ctx, -1));
-		ctx_step(ctx);
+		step_and_submit(ctx);
 	}
 }
 

@@ -10,7 +10,7 @@ declare -A level=(
 	[record]=1 [pool]=1 [ring]=1 [stats]=1 [source]=1
 	[known_answer]=2 [keys]=2 [engine_cpu]=2
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
-	[queue]=3 [dispatch]=4 [core]=5
+	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[tx]=6 [rx]=6 [conn]=7 [handoff]=2 [choice]=4
 	[ctx]=8 [worker]=7 [takeover]=9
 )

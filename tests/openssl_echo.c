@@ -156,6 +156,8 @@ int main(int argc, char **argv)
 		ssl = SSL_new(ctx);
 		SSL_set_fd(ssl, open_socket(argv[1], argv[2], 0));
 		ask(ssl, atol(argv[3]));
+		SSL_free(ssl);
+		SSL_CTX_free(ctx);
 		return 0;
 	}
 	fprintf(stderr, "usage: at the top of openssl_echo.c\n");

@@ -128,7 +128,7 @@ static void outcomes_of(int turn, enum fake_outcome out[RECORDS])
 /* What fails in a row would give the engine a rest. */
 static void forget_failures(void)
 {
-	shared.conn->health = (struct health){ 0 };
+	shared.conn->account.health = (struct health){ 0 };
 	shared.ctx->core.dispatch.health = (struct health){ 0 };
 }
 
@@ -156,7 +156,7 @@ static void wire_bytes_are_in_order_whatever_completes_first(void **state)
 	for_each_order(send_in_order);
 	tls_context_stats(shared.ctx, &stats, sizeof(stats));
 	assert_true(stats.out_of_order > 0);
-	assert_true(stats.failovers[TLS_FAILOVER_ERROR] > 0);
+	assert_true(stats.failovers_for[TLS_FAILOVER_ERROR] > 0);
 	assert_int_equal(stats.tx_in_flight_peak, RECORDS);
 }
 

@@ -11,14 +11,14 @@
 
 #include "pool.h"
 
-enum { LIMIT = 20 };
+enum { LIMIT = 20, BLOCK_SIZE = 17 << 10, SURE = 3 };
 
 static struct pool pool;
 
 static int setup(void **state)
 {
 	(void)state;
-	pool_init(&pool, LIMIT * BLOCK_SIZE);
+	pool_init(&pool, BLOCK_SIZE, SURE, LIMIT * BLOCK_SIZE);
 	return 0;
 }
 
@@ -77,18 +77,18 @@ static void every_account_may_have_some_beyond_the_limit(void **state)
 {
 	struct pool_account greedy = { .pool = &pool };
 	struct pool_account late[30];
-	struct block *blocks[LIMIT], *few[30][POOL_SURE + 1];
+	struct block *blocks[LIMIT], *few[30][SURE + 1];
 	int i;
 
 	(void)state;
 	assert_int_equal(take_all(&greedy, blocks, LIMIT), LIMIT);
 	for (i = 0; i < 30; i++) {
 		late[i] = (struct pool_account){ .pool = &pool };
-		assert_int_equal(take_all(&late[i], few[i], POOL_SURE + 1),
-				 POOL_SURE);
+		assert_int_equal(take_all(&late[i], few[i], SURE + 1),
+				 SURE);
 	}
 	for (i = 0; i < 30; i++)
-		put_all(&late[i], few[i], POOL_SURE);
+		put_all(&late[i], few[i], SURE);
 	put_all(&greedy, blocks, LIMIT);
 }
 

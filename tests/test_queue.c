@@ -22,7 +22,7 @@ static int setup(void **state)
 
 	(void)state;
 	slot_cache_init(&cache, 5);
-	pool_init(&pool, 1 << 20);
+	pool_init(&pool, 4096, 1, 1 << 20);
 	queue_init(&q, &cache);
 	peak = 0;
 	return keygen_new(&gen, cipher_by_suite(TLS_AES_128_GCM), secret);

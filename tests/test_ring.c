@@ -529,20 +529,21 @@ static void *write_soon(void *arg)
 	return NULL;
 }
 
-static void write_later(int fd, const char *text)
+static pthread_t write_later(int fd, const char *text)
 {
 	struct later *later = malloc(sizeof(*later));
 	pthread_t thread;
 
 	*later = (struct later){ fd, text };
 	assert_int_equal(pthread_create(&thread, NULL, write_soon, later), 0);
-	pthread_detach(thread);
+	return thread;
 }
 
 static void test_fd_polls(void **state)
 {
 	struct ring *ring = *state;
 	struct op recv = new_op();
+	pthread_t thread;
 	char buf[4];
 	int sv[2];
 
@@ -552,13 +553,14 @@ static void test_fd_polls(void **state)
 	assert_int_equal(ring_submit(ring), 0);
 	assert_true(ring_listen(ring));
 	assert_false(readable(ring, 10));
-	write_later(sv[0], "data"); /* while the poll sleeps */
+	thread = write_later(sv[0], "data"); /* while the poll sleeps */
 	assert_true(readable(ring, 10000));
 	assert_false(ring_listen(ring));
 	assert_int_equal(recv.count, 0);
 	assert_int_equal(ring_reap(ring), 1);
 	assert_int_equal(recv.result, 4);
 	assert_false(readable(ring, 0));
+	pthread_join(thread, NULL);
 	unpair(sv);
 }
 

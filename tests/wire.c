@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,17 +104,35 @@ static void put_engines(struct wire *w, const struct wire_options *o)
 {
 	struct dispatch *d = &w->ctx->core.dispatch;
 
+	assert_int_equal(ctx_enter(w->ctx), 0); /* the worker is about */
 	if (o->fake)
 		d->kernel = fake_as_engine(o->fake);
 	if (o->no_cpu)
 		d->cpu = NULL;
+	ctx_leave(w->ctx);
 }
 
-void wire_new(struct wire *w, const struct wire_options *o)
+static void make_context(struct wire *w, const struct wire_options *o)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+
+	config.kind = o->kind;
+	config.engine = o->driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
+	config.driver = o->driver;
+	config.depth = o->depth;
+	config.max_memory = o->max_memory;
+	config.deadline_ms = o->deadline_ms;
+	config.record_size = o->record_size;
+	config.record_ramp = o->record_ramp;
+	if (tls_context_new(&w->ctx, &config))
+		fail_msg("%s", tls_last_error());
+	put_engines(w, o);
+}
+
+static void connect_to(struct wire *w, const struct wire_options *o)
 {
 	uint16_t suite = o->suite ? o->suite : TLS_AES_128_GCM;
 	const struct cipher *cipher = cipher_by_suite(suite);
-	struct tls_config config = TLS_CONFIG_INIT;
 	struct tls_secrets secrets = {
 		.cipher_suite = suite,
 		.secret_len = cipher->secret_len,
@@ -123,25 +142,24 @@ void wire_new(struct wire *w, const struct wire_options *o)
 	};
 	int fd[2];
 
-	memset(w, 0, sizeof(*w));
-	config.kind = o->kind;
-	config.engine = TLS_ENGINE_CPU;
-	config.depth = o->depth;
-	config.max_memory = o->max_memory;
-	config.deadline_ms = o->deadline_ms;
-	config.record_size = o->record_size;
-	config.record_ramp = o->record_ramp;
-	if (tls_context_new(&w->ctx, &config))
-		fail_msg("%s", tls_last_error());
-	put_engines(w, o);
 	socket_pair(fd, o->tcp);
 	w->conn_fd = fd[0];
 	w->fd = fd[1];
 	set_blocking(w->conn_fd, o->blocking);
+	w->seal_seq = w->open_seq = 0;
 	assert_int_equal(keygen_new(&w->seal, cipher, peer_secret), 0);
 	assert_int_equal(keygen_new(&w->open, cipher, our_secret), 0);
 	if (tls_handoff_secrets(&w->conn, w->ctx, w->conn_fd, &secrets))
 		fail_msg("%s", tls_last_error());
+}
+
+static void disconnect(struct wire *w)
+{
+	keygen_put(w->seal);
+	keygen_put(w->open);
+	close(w->conn_fd);
+	if (w->fd >= 0)
+		close(w->fd);
 }
 
 struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
@@ -163,16 +181,26 @@ struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
 	return conn;
 }
 
+void wire_new(struct wire *w, const struct wire_options *o)
+{
+	memset(w, 0, sizeof(*w));
+	make_context(w, o);
+	connect_to(w, o);
+}
+
+void wire_reopen(struct wire *w, const struct wire_options *o)
+{
+	assert_null(w->conn);
+	disconnect(w);
+	connect_to(w, o);
+}
+
 void wire_free(struct wire *w)
 {
 	if (w->conn)
 		tls_close(w->conn, 0);
 	tls_context_free(w->ctx);
-	keygen_put(w->seal);
-	keygen_put(w->open);
-	close(w->conn_fd);
-	if (w->fd >= 0)
-		close(w->fd);
+	disconnect(w);
 }
 
 /* ---- Records ----------------------------------------------------------- */
@@ -228,36 +256,82 @@ void wire_send(struct wire *w, uint8_t type, const void *content, size_t len)
 	wire_send_raw(w, record, wire_seal(w, type, content, len, 0, record));
 }
 
-ssize_t wire_receive(struct wire *w, uint8_t *type,
-		     uint8_t content[RECORD_PLAIN_MAX + 256])
+ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
+		  uint8_t *content)
 {
-	EVP_CIPHER_CTX *evp;
-	uint8_t record[RECORD_WIRE_MAX], nonce[RECORD_NONCE];
+	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
 	uint8_t *body = record + RECORD_HEADER;
-	size_t body_len;
+	size_t len = ((size_t)record[3] << 8 | record[4]) - RECORD_TAG;
+	uint8_t nonce[RECORD_NONCE];
 	int n, ok;
 
-	if (recv(w->fd, record, RECORD_HEADER, MSG_WAITALL) != RECORD_HEADER)
-		return -1;
-	body_len = (size_t)record[3] << 8 | record[4];
-	assert_in_range(body_len, RECORD_TAG + 1, RECORD_BODY_MAX);
-	assert_int_equal(recv(w->fd, body, body_len, MSG_WAITALL), body_len);
-	body_len -= RECORD_TAG;
-	w->inner_len = body_len;
+	w->inner_len = len;
 	record_nonce(nonce, w->open->iv, w->open_seq++);
-	evp = EVP_CIPHER_CTX_new();
 	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
 			   nonce);
-	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG,
-			    body + body_len);
+	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG, body + len);
 	EVP_DecryptUpdate(evp, NULL, &n, record, RECORD_HEADER);
-	EVP_DecryptUpdate(evp, content, &n, body, (int)body_len);
+	EVP_DecryptUpdate(evp, content, &n, body, (int)len);
 	ok = EVP_DecryptFinal_ex(evp, content + n, &n);
 	EVP_CIPHER_CTX_free(evp);
 	if (!ok)
 		fail_msg("record %d does not authenticate",
 			 (int)w->open_seq - 1);
-	return record_inner(content, body_len, type);
+	return record_inner(content, len, type);
+}
+
+ssize_t wire_receive(struct wire *w, uint8_t *type,
+		     uint8_t content[RECORD_PLAIN_MAX + 256])
+{
+	uint8_t record[RECORD_WIRE_MAX];
+	size_t len;
+
+	if (recv(w->fd, record, RECORD_HEADER, MSG_WAITALL) != RECORD_HEADER)
+		return -1;
+	len = (size_t)record[3] << 8 | record[4];
+	assert_in_range(len, RECORD_TAG + 1, RECORD_BODY_MAX);
+	assert_int_equal(recv(w->fd, record + RECORD_HEADER, len, MSG_WAITALL),
+			 len);
+	return wire_open(w, record, type, content);
+}
+
+/* ---- Everything that arrives ------------------------------------------- */
+
+void wire_tap(struct wire *w, struct tap *tap)
+{
+	ssize_t n;
+
+	for (;;) {
+		if (tap->room - tap->len < 65536) {
+			tap->room = tap->room * 2 + 65536;
+			tap->bytes = realloc(tap->bytes, tap->room);
+			assert_non_null(tap->bytes);
+		}
+		n = recv(w->fd, tap->bytes + tap->len, tap->room - tap->len,
+			 MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		tap->len += (size_t)n;
+	}
+	tap->ended = n == 0;
+	while (tap->len - tap->opened >= RECORD_HEADER) {
+		uint8_t *at = tap->bytes + tap->opened;
+		size_t len = RECORD_HEADER + ((size_t)at[3] << 8 | at[4]);
+		uint8_t content[RECORD_BODY_MAX];
+		ssize_t plain;
+		uint8_t type;
+
+		if (tap->len - tap->opened < len)
+			break;
+		plain = wire_open(w, at, &type, content);
+		tap->opened += len;
+		tap->records++;
+		tap->alert = type == RECORD_ALERT ? content[1] : ALERT_NONE;
+		if (type != RECORD_DATA)
+			continue;
+		pattern_check(content, tap->data, (size_t)plain);
+		tap->data += (size_t)plain;
+	}
 }
 
 void wire_expect_alert(struct wire *w, int description)

@@ -28,6 +28,7 @@ struct wire_options {
 	size_t record_size;
 	bool record_ramp;
 	struct fake_engine *fake; /* in the kernel engine's place */
+	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
 };
@@ -43,6 +44,8 @@ struct wire {
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
+/* Another connection in the same context; conn must be NULL by then. */
+void wire_reopen(struct wire *w, const struct wire_options *options);
 /* conn may be NULL by then. */
 void wire_free(struct wire *w);
 /* Have a connection of ours at the other end, too, in a context of its own. */
@@ -66,6 +69,26 @@ void wire_send_raw(struct wire *w, const void *bytes, size_t len);
  */
 ssize_t wire_receive(struct wire *w, uint8_t *type,
 		     uint8_t content[RECORD_PLAIN_MAX + 256]);
+/* Open a whole record; as wire_receive(). */
+ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
+		  uint8_t *content);
+
+/* What has arrived so far, kept; begins as { 0 }, and bytes is to be freed. */
+struct tap {
+	uint8_t *bytes;
+	size_t room, len;
+	size_t opened;	/* of len, in whole records */
+	size_t data;	/* application bytes in them */
+	size_t records;
+	int alert;	/* if the latest record was one, else ALERT_NONE */
+	bool ended;	/* the stream */
+};
+/*
+ * Take what there is, without waiting, and open what is whole of it. Fails the
+ * test if data is not the pattern.
+ */
+void wire_tap(struct wire *w, struct tap *tap);
+
 /* The next record must be this alert. */
 void wire_expect_alert(struct wire *w, int description);
 /* Is there nothing to receive at the moment? */

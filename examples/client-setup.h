@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* The part of echo-client that is not about the library. */
+#ifndef EXAMPLES_CLIENT_SETUP_H
+#define EXAMPLES_CLIENT_SETUP_H
+
+#include <stdbool.h>
+
+#include <openssl/ssl.h>
+
+#include "common.h"
+
+struct client_options {
+	const char *host, *port, *file, *cipher, *ca;
+	uint64_t bytes;
+	bool bytes_given;
+	unsigned timeout;
+	struct tls_config config;
+};
+
+/* All of these exit with a message when they fail. */
+void client_options(struct client_options *o, int argc, char **argv);
+SSL_CTX *client_ssl_ctx(const struct client_options *o);
+
+/* Connect, and do the handshake. The descriptor is the caller's to close. */
+SSL *client_connect(const struct client_options *o, SSL_CTX *ssl_ctx);
+
+/*
+ * A line on a terminal that says how far we are. Each call gives the process
+ * so many seconds until the next one, or it exits with a message.
+ */
+void progress(uint64_t done, uint64_t total, unsigned timeout);
+void progress_end(void);
+
+#endif
