@@ -165,3 +165,8 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 	b->used += len;
 	return b->data + b->used - len;
 }
+
+void block_trim(struct block *block, const uint8_t *end)
+{
+	block->used = (size_t)(end - block->data);
+}

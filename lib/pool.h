@@ -71,5 +71,7 @@ void block_put(struct pool_account *account, struct block *block);
  */
 uint8_t *block_carve(struct pool_account *account, struct block **block,
 		     size_t len);
+/* Of what was carved from block last, give back what is behind end. */
+void block_trim(struct block *block, const uint8_t *end);
 
 #endif

@@ -2,6 +2,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -57,25 +58,29 @@ static int setup_ring(struct ring *ring, unsigned flags)
  * Does work deferred from a wake-up signal the eventfd, and at once? Stable
  * kernels of 2026 (seen: 6.12.117) leave that signal to an RCU callback, which
  * never forgets that it is pending: the first comes late, the others never.
+ * Leaves the signal switched off, as ring_listen() expects.
  */
 static bool signals_wakeups(struct ring *ring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	struct io_uring_cqe *cqe;
 	eventfd_t count;
 	bool signalled;
+	int fd[2];
 
-	if (fd < 0)
+	/* no eventfd here: a signal from within a signal is put off anywhere */
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
 		return false;
-	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	io_uring_prep_poll_add(sqe, fd[0], POLLIN);
 	sqe->user_data = 0;
 	io_uring_submit(&ring->uring);
-	eventfd_write(fd, 1);
+	close(fd[1]);
 	signalled = eventfd_read(ring->event_fd, &count) == 0;
+	io_uring_cq_eventfd_toggle(&ring->uring, false);
 	if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
 		io_uring_cqe_seen(&ring->uring, cqe);
-	close(fd);
+	eventfd_read(ring->event_fd, &count);
+	close(fd[0]);
 	return signalled;
 }
 
@@ -102,7 +107,6 @@ static int setup_event_fd(struct ring *ring)
 		ring->event_fd = -1;
 		return -EINVAL;
 	}
-	io_uring_cq_eventfd_toggle(&ring->uring, false);
 	return 0;
 }
 

@@ -122,6 +122,8 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	config.deadline_ms = o->deadline_ms;
+	config.record_size = o->record_size;
+	config.record_ramp = o->record_ramp;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);
@@ -158,6 +160,25 @@ static void disconnect(struct wire *w)
 	close(w->conn_fd);
 	if (w->fd >= 0)
 		close(w->fd);
+}
+
+struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
+				bool blocking)
+{
+	const struct cipher *cipher = w->open->cipher;
+	struct tls_secrets secrets = {
+		.cipher_suite = cipher->suite,
+		.secret_len = cipher->secret_len,
+		.tx_secret = peer_secret,
+		.rx_secret = our_secret,
+		.is_server = !w->conn->is_server,
+	};
+	struct tls_conn *conn;
+
+	set_blocking(w->fd, blocking);
+	if (tls_handoff_secrets(&conn, ctx, w->fd, &secrets))
+		fail_msg("%s", tls_last_error());
+	return conn;
 }
 
 void wire_new(struct wire *w, const struct wire_options *o)
@@ -244,6 +265,7 @@ ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
 	uint8_t nonce[RECORD_NONCE];
 	int n, ok;
 
+	w->inner_len = len;
 	record_nonce(nonce, w->open->iv, w->open_seq++);
 	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
 			   nonce);
