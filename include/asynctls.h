@@ -294,6 +294,7 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
  * Returns how many bytes were taken: fewer than len only on a non-blocking
  * descriptor whose window is full; then -EAGAIN if none. After an error of
  * the connection: that error, every time. -EPIPE after tls_shutdown().
+ * -ENOMEM where there is no memory for a record: that does not stick.
  */
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 	ASYNCTLS_API(write);

@@ -186,6 +186,8 @@ static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 	if (conn->shut)
 		return -EPIPE;
 	n = tx_write(&conn->tx, from, more);
+	if (!n && tx_starved(&conn->tx))
+		return error_set(-ENOMEM, "no memory for a record");
 	if (!more && conn->tx.open && (n || !from->error))
 		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
@@ -334,7 +336,8 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 	for (;;) {
 		conn_flush(conn);
 		ctx_submit(ctx);
-		if (conn_flushed(conn) || deadline == 0 ||
+		if (conn_flushed(conn) || tx_starved(&conn->tx) ||
+		    deadline == 0 ||
 		    (conn->error && !despite) || !ctx_block(ctx, deadline))
 			return;
 	}
@@ -377,6 +380,8 @@ static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
 	if (conn->error)
 		return conn->error;
 	if (!conn_flushed(conn)) {
+		if (tx_starved(&conn->tx))
+			return error_set(-ENOMEM, "no memory for a record");
 		conn->wants_flush = true;
 		ctx_mark(conn->ctx, conn);
 	}

@@ -417,7 +417,8 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 					     DEFAULT_DEADLINE_MS) *
 			      (uint64_t)NS_PER_MS,
 		      ctx->choice.hybrid);
-	rx_fill_pool(core);
+	if (!rx_fill_pool(core))
+		return error_set(-ENOMEM, "no memory to receive into");
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)
 		return ret;

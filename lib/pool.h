@@ -41,7 +41,7 @@ struct pool_account {
 	size_t held;
 };
 
-/* block_size is a multiple of 1 KiB. */
+/* block_size is a multiple of 1 KiB, at most 1 MiB. */
 void pool_init(struct pool *pool, size_t block_size, size_t sure,
 	       size_t limit_bytes);
 void pool_destroy(struct pool *pool);

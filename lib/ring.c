@@ -182,7 +182,7 @@ int ring_new(struct ring **out, enum ring_kind kind, const char **why)
 	struct ring *ring = calloc(1, sizeof(*ring));
 	int err;
 
-	*why = "no memory";
+	*why = "no memory for a ring";
 	if (!ring)
 		return -ENOMEM;
 	ring->kind = kind;

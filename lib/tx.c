@@ -61,6 +61,11 @@ bool tx_room(const struct tx *tx)
 				       RECORD_PLAIN_MAX)));
 }
 
+bool tx_starved(const struct tx *tx)
+{
+	return !tx->error && !queue_count(&tx->queue);
+}
+
 /* Memory for a record in both its forms; in is the plaintext to seal. */
 static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		  size_t len, struct block *in_block)

@@ -91,6 +91,11 @@ int tx_alert(struct tx *tx, uint8_t level, uint8_t description);
 
 /* Is there room for one more full record? */
 bool tx_room(const struct tx *tx);
+/*
+ * After a call that found no room: with nothing in line none will come by
+ * waiting, since it is memory that is lacking.
+ */
+bool tx_starved(const struct tx *tx);
 /* Should what is ready leave now, by the gathering rule? */
 bool tx_due(const struct tx *tx);
 /* Queue a send of what is ready, unless one is in flight. */

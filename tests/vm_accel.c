@@ -296,11 +296,13 @@ static void goes_on(const char *what, void (*stream)(struct wire *, size_t),
 		      (int)s.failovers, (int)records);
 	assert_true(s.failovers > 0);
 	assert_int_equal(s.failovers, accel_get(counter));
-	assert_int_equal(s.tx_records[TLS_BY_CPU] + s.rx_records[TLS_BY_CPU],
-			 s.failovers);
-	assert_int_equal(s.tx_records[TLS_BY_KERNEL] +
+	/* more still where a queue was seen to be full */
+	assert_true(s.tx_records[TLS_BY_CPU] + s.rx_records[TLS_BY_CPU] >=
+		    s.failovers);
+	assert_int_equal(s.tx_records[TLS_BY_CPU] + s.rx_records[TLS_BY_CPU] +
+				 s.tx_records[TLS_BY_KERNEL] +
 				 s.rx_records[TLS_BY_KERNEL],
-			 records - s.failovers);
+			 records);
 	assert_int_equal(s.connections_failed, 0);
 	wire_free(&w);
 	accel_restore();
