@@ -285,6 +285,16 @@ void recorder_attach(struct recorder *r, struct tls_context *ctx)
 	ctx_leave(ctx);
 }
 
+void recorder_forget(struct recorder *r)
+{
+	pthread_mutex_lock(&r->lock);
+	free(r->table);
+	r->table = NULL;
+	r->room = r->count = 0;
+	r->counts = (struct recorder_counts){ 0 };
+	pthread_mutex_unlock(&r->lock);
+}
+
 struct recorder_counts recorder_counts(struct recorder *r)
 {
 	struct recorder_counts counts;

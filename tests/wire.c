@@ -20,6 +20,7 @@
 #include "ctx.h"
 #include "fake_engine.h"
 #include "keys.h"
+#include "recorder.h"
 
 static const uint8_t our_secret[CIPHER_SECRET_MAX] = "our application traffic "
 						     "secret of this test";
@@ -110,6 +111,10 @@ static void put_engines(struct wire *w, const struct wire_options *o)
 	if (o->no_cpu)
 		d->cpu = NULL;
 	ctx_leave(w->ctx);
+	if (o->not_recorded)
+		return;
+	w->recorder = recorder_new();
+	recorder_attach(w->recorder, w->ctx);
 }
 
 static void make_context(struct wire *w, const struct wire_options *o)
@@ -192,6 +197,8 @@ void wire_reopen(struct wire *w, const struct wire_options *o)
 {
 	assert_null(w->conn);
 	disconnect(w);
+	if (w->recorder)
+		recorder_forget(w->recorder); /* the keys are the same */
 	connect_to(w, o);
 }
 
@@ -200,6 +207,8 @@ void wire_free(struct wire *w)
 	if (w->conn)
 		tls_close(w->conn, 0);
 	tls_context_free(w->ctx);
+	if (w->recorder)
+		recorder_free(w->recorder);
 	disconnect(w);
 }
 

@@ -16,6 +16,7 @@
 
 struct keygen;
 struct fake_engine;
+struct recorder;
 
 struct wire_options {
 	enum tls_context_kind kind;
@@ -31,6 +32,7 @@ struct wire_options {
 	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
+	bool not_recorded;	  /* else by tests/recorder.h */
 };
 
 struct wire {
@@ -41,6 +43,7 @@ struct wire {
 	struct keygen *seal, *open;
 	uint64_t seal_seq, open_seq;
 	size_t inner_len; /* of the record received last, with its padding */
+	struct recorder *recorder; /* in front of the engines, or NULL */
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
