@@ -47,7 +47,7 @@ int tls_context_process(struct tls_context *ctx)
 		ctx_step(ctx);
 		ctx_flush_held(ctx);
 		ctx_submit(ctx);
-	} while (!ring_listen(ctx->core.ring));
+	} while (!ctx_all_reaped(ctx));
 	ctx_limit_wait(ctx, -1);
 	ctx_leave(ctx);
 	return 0;
@@ -64,7 +64,7 @@ static uint64_t deadline_of(int timeout_ms)
 static bool nothing_to_do(struct tls_context *ctx)
 {
 	ctx_submit(ctx);
-	return list_empty(&ctx->ready) && ring_listen(ctx->core.ring);
+	return list_empty(&ctx->ready) && ctx_all_reaped(ctx);
 }
 
 static int wait_for_events(struct tls_context *ctx, struct tls_event *events,

@@ -32,12 +32,24 @@ static void signal_app(struct tls_context *ctx)
 	ctx->signalled = write(ctx->event_fd, &one, sizeof(one)) > 0;
 }
 
+/* They are to be woken until each of them has come back. */
+static void overtake_waiters(struct tls_context *ctx)
+{
+	ctx->epoch++;
+	ctx->stale = ctx->waiters;
+}
+
 void ctx_mark(struct tls_context *ctx, struct tls_conn *conn)
 {
 	if (!list_empty(&conn->ready) || !conn_events(conn))
 		return;
 	list_add_once(&ctx->ready, &conn->ready);
 	signal_app(ctx);
+	/* a thread in tls_context_wait() sleeps on the ring, not on that */
+	if (ctx->callers) {
+		overtake_waiters(ctx);
+		ring_wake(ctx->core.ring);
+	}
 }
 
 static void destroy(struct tls_conn *conn)
@@ -85,10 +97,8 @@ unsigned ctx_step(struct tls_context *ctx)
 
 	do {
 		n = ring_reap(ctx->core.ring);
-		if (n) {
-			ctx->epoch++;
-			ctx->stale = ctx->waiters;
-		}
+		if (n)
+			overtake_waiters(ctx);
 		if (d->flying_count)
 			dispatch_expire(d, now_ns());
 		advance_all(ctx);
@@ -97,6 +107,11 @@ unsigned ctx_step(struct tls_context *ctx)
 	if (ctx->stale)
 		ring_wake(ctx->core.ring);
 	return total;
+}
+
+bool ctx_all_reaped(struct tls_context *ctx)
+{
+	return ctx->stale || ring_listen(ctx->core.ring);
 }
 
 void ctx_submit(struct tls_context *ctx)

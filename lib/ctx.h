@@ -61,6 +61,11 @@ void ctx_leave(struct tls_context *ctx);
 
 /* Act on what has completed; returns how much that was. Never waits. */
 unsigned ctx_step(struct tls_context *ctx);
+/*
+ * False if ctx_step() has more to do. While another thread is being woken the
+ * wake itself lies in the ring: that thread will see to it, and to the rest.
+ */
+bool ctx_all_reaped(struct tls_context *ctx);
 /* Start what is queued, and act on what completes at once. */
 void ctx_submit(struct tls_context *ctx);
 /* Push what every connection holds back. */

@@ -2,6 +2,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -53,6 +54,32 @@ static int setup_ring(struct ring *ring, unsigned flags)
 }
 
 /*
+ * Does work deferred from a wake-up signal the eventfd, and at once? Stable
+ * kernels of 2026 (seen: 6.12.117) leave that signal to an RCU callback, which
+ * never forgets that it is pending: the first comes late, the others never.
+ */
+static bool signals_wakeups(struct ring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct io_uring_cqe *cqe;
+	eventfd_t count;
+	bool signalled;
+
+	if (fd < 0)
+		return false;
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	sqe->user_data = 0;
+	io_uring_submit(&ring->uring);
+	eventfd_write(fd, 1);
+	signalled = eventfd_read(ring->event_fd, &count) == 0;
+	if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
+		io_uring_cqe_seen(&ring->uring, cqe);
+	close(fd);
+	return signalled;
+}
+
+/*
  * Deferred work signals an eventfd, but does not wake who polls the ring's own
  * descriptor: that takes a completion, which waits for the owner.
  */
@@ -68,6 +95,12 @@ static int setup_event_fd(struct ring *ring)
 	if (err) {
 		io_uring_queue_exit(&ring->uring);
 		return err;
+	}
+	if (!signals_wakeups(ring)) {
+		io_uring_queue_exit(&ring->uring);
+		close(ring->event_fd);
+		ring->event_fd = -1;
+		return -EINVAL;
 	}
 	io_uring_cq_eventfd_toggle(&ring->uring, false);
 	return 0;
@@ -86,9 +119,11 @@ static int setup_kind(struct ring *ring, enum ring_kind kind)
 	err = setup_ring(ring, IORING_SETUP_SINGLE_ISSUER |
 				       IORING_SETUP_DEFER_TASKRUN |
 				       IORING_SETUP_TASKRUN_FLAG);
-	if (err == -EINVAL) /* before Linux 6.1 */
+	if (!err)
+		err = setup_event_fd(ring);
+	if (err == -EINVAL) /* before Linux 6.1, or it would not poll */
 		return setup_ring(ring, 0);
-	return err ? err : setup_event_fd(ring);
+	return err;
 }
 
 static const char *explain_setup(int err)

@@ -8,6 +8,9 @@
 #include "ctx.h"
 #include "error.h"
 
+/* What is left behind may have to wait so long for a busy application. */
+enum { PATIENCE_NS = 2 * NS_PER_MS };
+
 static void sleep_until(struct tls_context *ctx, uint64_t when)
 {
 	struct timespec ts = {
@@ -66,23 +69,39 @@ static void run(struct tls_context *ctx)
 	}
 }
 
+/*
+ * It is not away, but not with what it left either. No waiting: completions
+ * are its own business while it is there.
+ */
+static void run_beside(struct tls_context *ctx)
+{
+	ctx->core.stats.deferred_run++;
+	ctx_flush_held(ctx);
+	step_and_submit(ctx);
+}
+
 static void *worker_main(void *arg)
 {
 	struct tls_context *ctx = arg;
-	bool watching = false;
+	uint64_t since = 0; /* when work was first seen; 0: there was none */
 
 	pthread_mutex_lock(&ctx->lock);
 	while (!ctx->stopping) {
+		uint64_t now = now_ns();
+
 		if (!work_left(ctx)) {
-			ctx->core.stats.deferred_cancelled += watching;
-			watching = false;
+			ctx->core.stats.deferred_cancelled += since != 0;
+			since = 0;
 			idle(ctx);
-		} else if (now_ns() < ctx->last_call + NS_PER_MS) {
-			watching = true;
-			sleep_until(ctx, ctx->last_call + NS_PER_MS);
-		} else {
-			watching = false;
+		} else if (now >= ctx->last_call + NS_PER_MS) {
+			since = 0;
 			run(ctx);
+		} else if (since && now >= since + PATIENCE_NS) {
+			since = now;
+			run_beside(ctx);
+		} else {
+			since = since ? since : now;
+			sleep_until(ctx, ctx->last_call + NS_PER_MS);
 		}
 	}
 	pthread_mutex_unlock(&ctx->lock);

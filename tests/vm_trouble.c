@@ -22,6 +22,7 @@
 #include "ctx.h"
 #include "record.h"
 #include "tls_pair.h"
+#include "util.h"
 #include "wire.h"
 
 enum { BURST = 512 << 10, ALERT_BAD_MAC = 20 };
@@ -52,12 +53,15 @@ static struct tls_stats stats(struct tls_context *ctx)
 	return s;
 }
 
-/* Let it do what it has to do, for so long. */
+/* Let it do what it has to do, for so long, whatever events there are. */
 static void let_run(struct tls_context *ctx, int ms)
 {
+	uint64_t now = now_ns(), end = now + (uint64_t)ms * NS_PER_MS;
 	struct tls_event events[4];
 
-	tls_context_wait(ctx, events, 4, ms);
+	for (; now < end; now = now_ns())
+		tls_context_wait(ctx, events, 4,
+				 (int)((end - now) / NS_PER_MS) + 1);
 }
 
 /* Leave records of end 0 with the driver; returns how many bytes they are. */
