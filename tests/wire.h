@@ -42,8 +42,8 @@ struct wire {
 	int fd; /* the other end */
 	struct keygen *seal, *open;
 	uint64_t seal_seq, open_seq;
-	size_t inner_len; /* of the record received last, with its padding */
 	struct recorder *recorder; /* in front of the engines, or NULL */
+	size_t inner_len; /* of the record received last, with its padding */
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
