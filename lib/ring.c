@@ -58,9 +58,10 @@ static int setup_ring(struct ring *ring, unsigned flags)
  * Does work deferred from a wake-up signal the eventfd, and at once? Stable
  * kernels of 2026 (seen: 6.12.117) leave that signal to an RCU callback, which
  * never forgets that it is pending: the first comes late, the others never.
- * Leaves the signal switched off, as ring_listen() expects.
+ * Leaves the signal switched off, as ring_listen() expects. 0 if it does,
+ * -EINVAL if not, or -errno.
  */
-static bool signals_wakeups(struct ring *ring)
+static int check_signal(struct ring *ring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 	struct io_uring_cqe *cqe;
@@ -70,7 +71,7 @@ static bool signals_wakeups(struct ring *ring)
 
 	/* no eventfd here: a signal from within a signal is put off anywhere */
 	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
-		return false;
+		return -errno;
 	io_uring_prep_poll_add(sqe, fd[0], POLLIN);
 	sqe->user_data = 0;
 	io_uring_submit(&ring->uring);
@@ -81,7 +82,7 @@ static bool signals_wakeups(struct ring *ring)
 		io_uring_cqe_seen(&ring->uring, cqe);
 	eventfd_read(ring->event_fd, &count);
 	close(fd[0]);
-	return signalled;
+	return signalled ? 0 : -EINVAL;
 }
 
 /*
@@ -97,17 +98,15 @@ static int setup_event_fd(struct ring *ring)
 		err = -errno;
 	else
 		err = io_uring_register_eventfd(&ring->uring, ring->event_fd);
-	if (err) {
-		io_uring_queue_exit(&ring->uring);
-		return err;
-	}
-	if (!signals_wakeups(ring)) {
-		io_uring_queue_exit(&ring->uring);
+	if (!err)
+		err = check_signal(ring);
+	if (!err)
+		return 0;
+	io_uring_queue_exit(&ring->uring);
+	if (ring->event_fd >= 0)
 		close(ring->event_fd);
-		ring->event_fd = -1;
-		return -EINVAL;
-	}
-	return 0;
+	ring->event_fd = -1;
+	return err;
 }
 
 /*

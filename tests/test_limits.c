@@ -380,7 +380,9 @@ static void no_descriptor_for_a_context(enum tls_context_kind kind)
 		set_descriptors((rlim_t)(next_descriptor() + n));
 		ret = tls_context_new(&ctx, &config);
 		set_descriptors(limit.rlim_cur);
-		assert_int_equal(count_descriptors(), before + (ret ? 0 : n));
+		/* some are needed for a moment only */
+		assert_in_range(count_descriptors(), before,
+				before + (ret ? 0 : n));
 		if (!ret)
 			break;
 		assert_int_equal(ret, -EMFILE);
