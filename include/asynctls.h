@@ -359,10 +359,10 @@ ssize_t tls_flush(struct tls_conn *conn) ASYNCTLS_API(flush);
  * tls_flush() that waits for the socket at most timeout_ms milliseconds (-1: as
  * long as it takes, 0: not at all), O_NONBLOCK or not. What it returns is
  * exact: the socket has taken none of the records that these application
- * bytes, the last ones written, are in, but perhaps a part of the first. (A
- * send under way is ended to know that, and begun again.) They stay in line:
- * TLS_WRITABLE tells when they are gone. An engine that hangs does not prolong
- * the wait.
+ * bytes, the last ones written, are in, but perhaps a part of the first. They
+ * stay in line, and are held back as after tls_write(): sending goes on with
+ * the next call, or by the worker. TLS_WRITABLE tells when they are gone. An
+ * engine that hangs does not prolong the wait.
  */
 ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
 	ASYNCTLS_API(flush_timeout);

@@ -186,7 +186,7 @@ static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 	if (conn->shut)
 		return -EPIPE;
 	n = tx_write(&conn->tx, from, more);
-	if (!n && tx_starved(&conn->tx))
+	if (!n && from->left && !from->error && tx_starved(&conn->tx))
 		return error_set(-ENOMEM, "no memory for a record");
 	if (!more && conn->tx.open && (n || !from->error))
 		conn->sealing = true; /* there was no room for it */
@@ -349,7 +349,11 @@ static uint64_t own_deadline(const struct tls_conn *conn)
 	return may_wait(conn) ? UINT64_MAX : 0;
 }
 
-/* Only a send that has ended tells how far it came; the next goes on there. */
+/*
+ * Only a send that has ended tells how far it came. The next goes on there, but
+ * later: the socket might take more of it than it did of this one, and the
+ * count would be old when it is returned.
+ */
 static void stop_send(struct tls_conn *conn)
 {
 	struct tls_context *ctx = conn->ctx;
@@ -367,16 +371,9 @@ static void stop_send(struct tls_conn *conn)
 static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
 			   bool exactly)
 {
-	ssize_t n;
-
 	push_until(conn, deadline, false);
 	if (exactly && !conn_flushed(conn))
 		stop_send(conn);
-	n = (ssize_t)conn->tx.unsent;
-	if (exactly) {
-		conn_push(conn);
-		ctx_submit(conn->ctx);
-	}
 	if (conn->error)
 		return conn->error;
 	if (!conn_flushed(conn)) {
@@ -385,7 +382,7 @@ static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
 		conn->wants_flush = true;
 		ctx_mark(conn->ctx, conn);
 	}
-	return n;
+	return (ssize_t)conn->tx.unsent;
 }
 
 ssize_t tls_flush(struct tls_conn *conn)

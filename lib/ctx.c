@@ -249,6 +249,7 @@ void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
 static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 {
 	conn->closing = true;
+	list_remove(&conn->held); /* nobody is to send again what is cancelled */
 	while (conn->rx.receiving || conn->tx.sending) {
 		if (conn->rx.receiving)
 			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
@@ -266,7 +267,6 @@ ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 
 	end_operations(ctx, conn);
 	ret = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
-	list_remove(&conn->held);
 	list_remove(&conn->ready);
 	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;

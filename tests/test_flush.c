@@ -79,6 +79,24 @@ static void a_flush_tells_when_the_rest_is_gone(void **state)
 	assert_int_equal(tls_flush_timeout(w.conn, 0), 0);
 }
 
+static void the_worker_goes_on_after_a_flush(void **state)
+{
+	ssize_t n, left;
+
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .depth = 2 });
+	while ((n = tls_write(w.conn, data + taken, 100000)) > 0)
+		taken += (size_t)n;
+	left = tls_flush_timeout(w.conn, 5);
+	assert_true(left > 0);
+	/* and the application does not call again */
+	while (read_back < taken) {
+		drain();
+		usleep(1000);
+	}
+	expect_no_more();
+}
+
 static void a_flush_seals_the_open_record(void **state)
 {
 	(void)state;
@@ -226,6 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(a_flush_ends_in_time_and_says_what_is_left),
 		BOTH(a_flush_tells_when_the_rest_is_gone),
+		CPU(the_worker_goes_on_after_a_flush),
 		BOTH(a_flush_seals_the_open_record),
 		BOTH(a_close_counts_what_a_full_socket_did_not_take),
 		BOTH(a_close_counts_it_after_its_time_too),
