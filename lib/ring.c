@@ -67,21 +67,23 @@ static int check_signal(struct ring *ring)
 	struct io_uring_cqe *cqe;
 	eventfd_t count;
 	bool signalled;
-	int fd[2];
+	int fd[2], n;
 
 	/* no eventfd here: a signal from within a signal is put off anywhere */
 	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
 		return -errno;
 	io_uring_prep_poll_add(sqe, fd[0], POLLIN);
 	sqe->user_data = 0;
-	io_uring_submit(&ring->uring);
+	n = io_uring_submit(&ring->uring);
 	close(fd[1]);
 	signalled = eventfd_read(ring->event_fd, &count) == 0;
 	io_uring_cq_eventfd_toggle(&ring->uring, false);
-	if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
+	if (n == 1 && io_uring_wait_cqe(&ring->uring, &cqe) == 0)
 		io_uring_cqe_seen(&ring->uring, cqe);
 	eventfd_read(ring->event_fd, &count);
 	close(fd[0]);
+	if (n < 0)
+		return n;
 	return signalled ? 0 : -EINVAL;
 }
 
