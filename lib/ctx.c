@@ -249,6 +249,7 @@ void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
 static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 {
 	conn->closing = true;
+	list_remove(&conn->held); /* nobody is to send again what is cancelled */
 	while (conn->rx.receiving || conn->tx.sending) {
 		if (conn->rx.receiving)
 			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
@@ -266,7 +267,6 @@ ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 
 	end_operations(ctx, conn);
 	ret = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
-	list_remove(&conn->held);
 	list_remove(&conn->ready);
 	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;
@@ -332,6 +332,8 @@ static int check(const struct tls_config *config)
 		return error_set(-EINVAL, "tls_config.depth is %u; at most %d "
 				 "records can be in flight", config->depth,
 				 MAX_DEPTH);
+	if (config->record_size)
+		return conn_check_record_size(config->record_size);
 	return 0;
 }
 
@@ -377,6 +379,9 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	unsigned slots;
 
 	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
+	core->record_size = config->record_size ? config->record_size :
+						  RECORD_PLAIN_MAX;
+	core->record_ramp = config->record_ramp != 0;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
 	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
@@ -412,7 +417,8 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 					     DEFAULT_DEADLINE_MS) *
 			      (uint64_t)NS_PER_MS,
 		      ctx->choice.hybrid);
-	rx_fill_pool(core);
+	if (!rx_fill_pool(core))
+		return error_set(-ENOMEM, "no memory to receive into");
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)
 		return ret;

@@ -55,30 +55,34 @@ static int setup_ring(struct ring *ring, unsigned flags)
 }
 
 /*
- * Does work deferred from a wake-up signal the eventfd, and at once? Kernels of
- * 2026 leave that signal to an RCU callback: it comes late (seen: 7.3.4), or,
- * where the callback forgets to clear its mark, once and never again (6.12.117).
+ * Does work deferred from a wake-up signal the eventfd, and at once? Stable
+ * kernels of 2026 (seen: 6.12.117) leave that signal to an RCU callback, which
+ * never forgets that it is pending: the first comes late, the others never.
+ * Leaves the signal switched off, as ring_listen() expects. 0 if it does,
+ * -EINVAL if not, or -errno.
  */
-static bool signals_wakeups(struct ring *ring)
+static int check_signal(struct ring *ring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 	struct io_uring_cqe *cqe;
-	bool signalled = false;
 	eventfd_t count;
-	int fd[2]; /* no eventfd: writing to one puts off signals by itself */
+	bool signalled;
+	int fd[2];
 
+	/* no eventfd here: a signal from within a signal is put off anywhere */
 	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
-		return false;
+		return -errno;
 	io_uring_prep_poll_add(sqe, fd[0], POLLIN);
-	io_uring_sqe_set_data64(sqe, 0);
-	if (io_uring_submit(&ring->uring) == 1 && write(fd[1], "", 1) == 1) {
-		signalled = eventfd_read(ring->event_fd, &count) == 0;
-		if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
-			io_uring_cqe_seen(&ring->uring, cqe);
-	}
-	close(fd[0]);
+	sqe->user_data = 0;
+	io_uring_submit(&ring->uring);
 	close(fd[1]);
-	return signalled;
+	signalled = eventfd_read(ring->event_fd, &count) == 0;
+	io_uring_cq_eventfd_toggle(&ring->uring, false);
+	if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
+		io_uring_cqe_seen(&ring->uring, cqe);
+	eventfd_read(ring->event_fd, &count);
+	close(fd[0]);
+	return signalled ? 0 : -EINVAL;
 }
 
 /*
@@ -94,18 +98,15 @@ static int setup_event_fd(struct ring *ring)
 		err = -errno;
 	else
 		err = io_uring_register_eventfd(&ring->uring, ring->event_fd);
-	if (err) {
-		io_uring_queue_exit(&ring->uring);
-		return err;
-	}
-	if (!signals_wakeups(ring)) {
-		io_uring_queue_exit(&ring->uring);
+	if (!err)
+		err = check_signal(ring);
+	if (!err)
+		return 0;
+	io_uring_queue_exit(&ring->uring);
+	if (ring->event_fd >= 0)
 		close(ring->event_fd);
-		ring->event_fd = -1;
-		return -EINVAL;
-	}
-	io_uring_cq_eventfd_toggle(&ring->uring, false);
-	return 0;
+	ring->event_fd = -1;
+	return err;
 }
 
 /*
@@ -180,7 +181,7 @@ int ring_new(struct ring **out, enum ring_kind kind, const char **why)
 	struct ring *ring = calloc(1, sizeof(*ring));
 	int err;
 
-	*why = "no memory";
+	*why = "no memory for a ring";
 	if (!ring)
 		return -ENOMEM;
 	ring->kind = kind;

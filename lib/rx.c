@@ -26,21 +26,24 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 
 /* ---- Receiving --------------------------------------------------------- */
 
-void rx_fill_pool(struct core *core)
+bool rx_fill_pool(struct core *core)
 {
+	bool any = false;
 	int i;
 
 	for (i = 0; i < RING_BUFFERS; i++) {
 		struct block *b;
 
-		if (core->receive_blocks[i])
-			continue;
-		b = pool_take_unowned(&core->rx_pool);
-		if (!b)
-			return;
-		core->receive_blocks[i] = b;
-		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
+		if (!core->receive_blocks[i]) {
+			b = pool_take_unowned(&core->rx_pool);
+			if (!b)
+				continue;
+			core->receive_blocks[i] = b;
+			ring_pool_add(core->ring, b->data, RX_BLOCK, i);
+		}
+		any = true;
 	}
+	return any;
 }
 
 static void drop_chunk(struct rx *rx)
@@ -64,6 +67,19 @@ static void adopt(struct rx *rx, int buffer)
 	rx->chunk = b;
 }
 
+/*
+ * There is no memory. With records in line this is tried again after them;
+ * without, nothing would bring it about, and a reader would wait for ever.
+ */
+static void starve(struct rx *rx)
+{
+	if (queue_count(&rx->queue) || rx->parse_error)
+		return;
+	rx->parse_error = -ENOMEM;
+	rx->parse_alert = ALERT_INTERNAL_ERROR;
+	list_add_once(&rx->core->todo, rx->todo);
+}
+
 static void received(struct ring_op *op, int result, int buffer)
 {
 	struct rx *rx = container_of(op, struct rx, recv_op);
@@ -77,6 +93,8 @@ static void received(struct ring_op *op, int result, int buffer)
 		rx->account->stats.received_bytes += (size_t)result;
 	} else if (result == 0) {
 		rx->eof = true;
+	} else if (result == -ENOBUFS && !rx_fill_pool(rx->core)) {
+		starve(rx);
 	} else if (result != -EINTR && result != -EAGAIN &&
 		   result != -ENOBUFS && result != -ECANCELED &&
 		   result != -ENOMEM) {
@@ -143,8 +161,12 @@ static void receive(struct rx *rx)
 	} else {
 		size_t need = missing(rx);
 
-		if (!need || (RX_BLOCK - rx->filled < need && !move_part(rx)))
+		if (!need)
 			return;
+		if (RX_BLOCK - rx->filled < need && !move_part(rx)) {
+			starve(rx);
+			return;
+		}
 		ret = ring_recv(rx->core->ring, rx->fd,
 				rx->chunk->data + rx->filled,
 				RX_BLOCK - rx->filled, &rx->recv_op);
@@ -265,9 +287,12 @@ static void cut(struct rx *rx)
 			rx->parse_error = (int)body;
 			break;
 		}
-		if (have < RECORD_HEADER + (size_t)body ||
-		    !take_record(rx, (size_t)body))
+		if (have < RECORD_HEADER + (size_t)body)
 			break;
+		if (!take_record(rx, (size_t)body)) {
+			starve(rx);
+			break;
+		}
 	}
 	if (rx->chunk && rx->parsed == rx->filled && !rx->receiving)
 		drop_chunk(rx);

@@ -75,8 +75,8 @@ bool rx_readable(const struct rx *rx);
 /* Copy out up to len bytes of it. */
 size_t rx_read(struct rx *rx, uint8_t *buf, size_t len);
 
-/* Hand free blocks to the ring's receive pool. */
-void rx_fill_pool(struct core *core);
+/* Hand free blocks to the ring's receive pool. Has it any now? */
+bool rx_fill_pool(struct core *core);
 
 /* As tx_destroy(); when no receive is in flight. */
 void rx_destroy(struct rx *rx);
