@@ -269,25 +269,19 @@ static void eight_mib_of_file_arrive(void **state)
 	close(fd);
 }
 
-/* A blocking reader with a context of its own. */
+/* Reads the pattern until the end, waiting. */
 static void *read_file_back(void *arg)
 {
 	static uint8_t buf[64 << 10];
-	struct tls_config config = TLS_CONFIG_INIT;
-	struct tls_context *ctx;
-	struct tls_conn *reader;
+	struct tls_conn *reader = arg;
 	ssize_t n;
 
-	(void)arg;
-	assert_int_equal(tls_context_new(&ctx, &config), 0);
-	reader = wire_other_end(&w, ctx, true);
 	while ((n = tls_read(reader, buf, sizeof(buf))) > 0) {
 		pattern_check(buf, read_back, (size_t)n);
 		read_back += (size_t)n;
 	}
 	assert_int_equal(n, 0);
 	tls_close(reader, 1000);
-	tls_context_free(ctx);
 	return NULL;
 }
 
@@ -295,16 +289,20 @@ static void a_blocking_sendfile_takes_all(void **state)
 {
 	const size_t len = 8 * MIB;
 	int fd = pattern_file(len);
+	struct tls_context *ctx;
 	pthread_t thread;
 
 	(void)state;
 	wire_new(&w, &(struct wire_options){ .tcp = true, .blocking = true });
-	pthread_create(&thread, NULL, read_file_back, NULL);
+	assert_int_equal(tls_context_new(&ctx, NULL), 0);
+	pthread_create(&thread, NULL, read_file_back,
+		       wire_other_end(&w, ctx, true));
 	assert_int_equal(tls_sendfile(w.conn, fd, NULL, len), len);
 	assert_int_equal(lseek(fd, 0, SEEK_CUR), len);
 	assert_int_equal(tls_close(w.conn, 10000), 0);
 	w.conn = NULL;
 	pthread_join(thread, NULL);
+	tls_context_free(ctx);
 	assert_int_equal(read_back, len);
 	close(fd);
 }
