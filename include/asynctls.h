@@ -46,6 +46,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -132,6 +133,16 @@ struct tls_config {
 	 */
 	unsigned deadline_ms;
 	enum tls_hybrid hybrid;
+	/* Application bytes in a record at most, 64 to 16,384; 16,384. */
+	size_t record_size;
+	/*
+	 * Not 0: records are small at first, so that a peer can open the first
+	 * one when the first segment has come, and grow: on a new connection,
+	 * and again on one that has sent nothing for 1 s, 1,369 bytes each for
+	 * 16 KiB (a TCP segment on Ethernet), then 4,229 (three) up to 64 KiB,
+	 * then record_size.
+	 */
+	int record_ramp;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -299,11 +310,62 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 		 unsigned flags) ASYNCTLS_API(send);
 
 /*
+ * tls_write() of iovcnt buffers one behind the other. Records do not mind where
+ * one ends: a header and a body leave as one record where they fit. What lies
+ * in one buffer is not copied where tls_write() would not; a record that spans
+ * buffers is copied, once, to be put together. Lengths of 0 are allowed.
+ *
+ * Returns as tls_write(), or -EINVAL: iovcnt is negative, or the sum of the
+ * lengths over SSIZE_MAX (tls_last_error() has the words).
+ */
+ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
+	ASYNCTLS_API(writev);
+
+/*
+ * Send up to count bytes of a file, from *offset on, which is moved on by what
+ * was taken, or from the file's position (and that is moved on) if offset is
+ * NULL: as sendfile(2), which this cannot be. The file is read, a record at a
+ * time, into the memory that records are sealed from: no other copy is made on
+ * either engine (tx_copied_bytes does not count it), and no mapping. An open
+ * record is gone on with, so that a header written with TLS_MORE leaves in one
+ * record with what it announces; the last record is sealed as by tls_write().
+ *
+ * Returns how many bytes were taken: fewer than count at the end of the file,
+ * wherever that is by then, on a non-blocking descriptor whose window is full,
+ * and before an error in reading the file. The next call tells which: 0, -EAGAIN
+ * or the error. O_NONBLOCK is about the connection's descriptor: reading the
+ * file may wait for the disk, with the context locked.
+ *
+ * Errors of the file leave the connection usable, tls_conn_error() is "" and
+ * tls_last_error() has the words:
+ * -EBADF	file_fd is not open for reading
+ * -EISDIR	it is a directory
+ * -ESPIPE	it is a pipe, socket or the like, and there is an offset
+ * -EINVAL	... and there is none; or the offset is negative
+ * -EIO, ...	as pread(2)
+ */
+ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
+		     size_t count) ASYNCTLS_API(sendfile);
+
+/*
  * Seal the open record and push everything towards the socket. Returns how
  * many application bytes the socket has not taken yet: on a blocking
- * descriptor 0, since it waits for them.
+ * descriptor 0, since it waits for them; else at most so many, since a send
+ * under way tells how far it is when it ends.
  */
 ssize_t tls_flush(struct tls_conn *conn) ASYNCTLS_API(flush);
+
+/*
+ * tls_flush() that waits for the socket at most timeout_ms milliseconds (-1: as
+ * long as it takes, 0: not at all), O_NONBLOCK or not. What it returns is
+ * exact: the socket has taken none of the records that these application
+ * bytes, the last ones written, are in, but perhaps a part of the first. They
+ * stay in line, and are held back as after tls_write(): sending goes on with
+ * the next call, or by the worker. TLS_WRITABLE tells when they are gone. An
+ * engine that hangs does not prolong the wait.
+ */
+ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
+	ASYNCTLS_API(flush_timeout);
 
 /*
  * Receive up to len bytes of authenticated plaintext, of several records if
@@ -332,8 +394,42 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
  * A connection that failed returns its error. The descriptor stays open:
  * closing it is the application's. NULL is allowed.
+ *
+ * The count is of the last bytes written, as that of tls_flush_timeout():
+ * those in a record that an engine has not finished, in the open one, or in one
+ * of which the socket has taken only a part (what follows it would be no TLS:
+ * close the descriptor).
+ *
+ * Taken by the socket is not received by the peer. close(2) leaves to the
+ * kernel to go on sending, without telling how that ends; SO_LINGER has it wait
+ * for that, or with a linger time of 0 discard it. But a socket closed with
+ * data in it that was not read resets the connection, and the peer may lose
+ * what it has not read: to be sure, tls_shutdown(), tls_read() until it returns
+ * 0, tls_close(), close().
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
+
+/* ---- The shape of records ---------------------------------------------- */
+
+/*
+ * Put at most max application bytes into a record from now on (one that is open
+ * already keeps its size): 64 to 16,384. tls_config.record_size is what a
+ * connection begins with. Smaller records can be opened sooner by a peer on a
+ * slow network, and cost 22 bytes and an operation each. Padding comes on top.
+ * Returns 0, or -EINVAL with words in tls_last_error().
+ */
+int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
+	ASYNCTLS_API(conn_set_record_size);
+
+/*
+ * Hide lengths: pad every record from now on, alerts too, so that content,
+ * type byte and zeros (RFC 8446 5.4) are a multiple of block bytes, or 2^14 + 1
+ * where the next multiple is beyond that. 0 (to begin with) and 1: no padding;
+ * at most 16,384. Padding is sealed and sent like data: tx_padding_bytes counts
+ * it. Costs no copy. Returns 0, or -EINVAL with words in tls_last_error().
+ */
+int tls_conn_set_padding(struct tls_conn *conn, size_t block)
+	ASYNCTLS_API(conn_set_padding);
 
 /* ---- About a connection ------------------------------------------------ */
 
@@ -382,6 +478,7 @@ struct tls_stats {
 	uint64_t rx_records[TLS_BY_COUNT]; /* opened, by engine */
 	uint64_t rx_bytes[TLS_BY_COUNT];
 	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
+	uint64_t tx_padding_bytes; /* zeros sealed with it */
 	uint64_t tx_in_flight_now;  /* records in an engine */
 	uint64_t rx_in_flight_now;
 	uint64_t tx_in_flight_peak; /* most of one connection */

@@ -7,6 +7,8 @@
 
 #include <linux/if_alg.h>
 
+#include "record.h"
+
 #ifndef SOL_ALG
 #define SOL_ALG 279
 #endif
@@ -86,10 +88,12 @@ void afalg_fill(struct afalg_request *request, const struct aead_op *op)
 	iov[0] = (struct iovec){ request->aad, op->aad_len };
 	iov[1] = (struct iovec){ (void *)(uintptr_t)op->in, op->in_len };
 	iov[2] = (struct iovec){ &request->tail, op->seal && op->has_tail };
+	iov[3] = (struct iovec){ (void *)(uintptr_t)record_zeros,
+				 op->seal ? op->pad : 0 };
 	fill_control(request, op);
 	request->msg = (struct msghdr){
 		.msg_iov = iov,
-		.msg_iovlen = 3,
+		.msg_iovlen = 4,
 		.msg_control = request->control,
 		.msg_controllen = sizeof(request->control),
 	};

@@ -21,7 +21,7 @@ enum {
  */
 struct afalg_request {
 	struct msghdr msg;
-	struct iovec iov[3];
+	struct iovec iov[4];
 	_Alignas(struct cmsghdr)
 		uint8_t control[2 * CMSG_SPACE(sizeof(uint32_t)) +
 				CMSG_SPACE(sizeof(uint32_t) + 12)];

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctx.h"
 #include "engine_afalg.h"
@@ -176,8 +177,7 @@ static void settle(struct tls_conn *conn)
 	ctx_mark(ctx, conn);
 }
 
-static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
-			  bool more)
+static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 {
 	ssize_t n;
 
@@ -185,10 +185,10 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 		return conn->error;
 	if (conn->shut)
 		return -EPIPE;
-	n = tx_write(&conn->tx, buf, len, more);
-	if (!n && len && tx_starved(&conn->tx))
+	n = tx_write(&conn->tx, from, more);
+	if (!n && from->left && !from->error && tx_starved(&conn->tx))
 		return error_set(-ENOMEM, "no memory for a record");
-	if (!more && conn->tx.open)
+	if (!more && conn->tx.open && (n || !from->error))
 		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
 	if (conn->core->dispatch.kernel || conn->tx.sending)
@@ -197,8 +197,7 @@ static ssize_t write_some(struct tls_conn *conn, const uint8_t *buf, size_t len,
 }
 
 /* Writes until all is taken, or there is no room and no waiting. */
-static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
-			 bool more)
+static ssize_t write_all(struct tls_conn *conn, struct source *from, bool more)
 {
 	struct tls_context *ctx = conn->ctx;
 	size_t done = 0;
@@ -207,12 +206,12 @@ static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
 
 	for (;;) {
 		epoch = ctx->epoch;
-		n = write_some(conn, buf + done, len - done, more);
+		n = write_some(conn, from, more);
 		if (n < 0)
 			return done ? (ssize_t)done : n;
 		done += (size_t)n;
-		if (done == len)
-			return (ssize_t)done;
+		if (!from->left || from->error)
+			return done ? (ssize_t)done : from->error;
 		ctx_step(ctx);
 		if (n || epoch != ctx->epoch)
 			continue; /* what has completed may have made room */
@@ -226,25 +225,31 @@ static ssize_t write_all(struct tls_conn *conn, const uint8_t *buf, size_t len,
 	return done ? (ssize_t)done : -EAGAIN;
 }
 
+static ssize_t write_from(struct tls_conn *conn, struct source *from, bool more)
+{
+	uint64_t now = now_ns();
+
+	if (!more && now - conn->tx.last_write > NS_PER_MS)
+		conn->flushing = true;
+	conn->tx.last_write = now;
+	return write_all(conn, from, more);
+}
+
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 		 unsigned flags)
 {
+	const struct iovec iov = { (void *)(uintptr_t)buf, len };
+	struct source from = source_pieces(&iov, len);
 	struct tls_context *ctx = conn->ctx;
 	ssize_t n = ctx_enter(ctx);
-	uint64_t now;
 
 	if (n)
 		return n;
-	if (flags & ~TLS_MORE || len > SSIZE_MAX) {
-		ctx_leave(ctx);
-		return error_set(-EINVAL, "tls_send(): no such flags, or a "
-				 "length over SSIZE_MAX");
-	}
-	now = now_ns();
-	if (!(flags & TLS_MORE) && now - conn->tx.last_write > NS_PER_MS)
-		conn->flushing = true;
-	conn->tx.last_write = now;
-	n = write_all(conn, buf, len, flags & TLS_MORE);
+	if (flags & ~TLS_MORE || len > SSIZE_MAX)
+		n = error_set(-EINVAL, "tls_send(): no such flags, or a "
+			      "length over SSIZE_MAX");
+	else
+		n = write_from(conn, &from, flags & TLS_MORE);
 	ctx_leave(ctx);
 	return n;
 }
@@ -252,6 +257,75 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 {
 	return tls_send(conn, buf, len, 0);
+}
+
+/* The sum of the lengths, -1 if there is none that could be returned. */
+static ssize_t total_of(const struct iovec *iov, int iovcnt)
+{
+	size_t total = 0;
+	int i;
+
+	if (iovcnt < 0)
+		return -1;
+	for (i = 0; i < iovcnt; i++) {
+		if (iov[i].iov_len > SSIZE_MAX - total)
+			return -1;
+		total += iov[i].iov_len;
+	}
+	return (ssize_t)total;
+}
+
+ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx), total;
+	struct source from;
+
+	if (n)
+		return n;
+	total = total_of(iov, iovcnt);
+	from = source_pieces(iov, (size_t)total);
+	if (total < 0)
+		n = error_set(-EINVAL, "tls_writev(): a negative number of "
+			      "buffers, or a length over SSIZE_MAX");
+	else
+		n = write_from(conn, &from, false);
+	ctx_leave(ctx);
+	return n;
+}
+
+static ssize_t send_file(struct tls_conn *conn, int file_fd, off_t *offset,
+			 size_t count)
+{
+	struct source from;
+	off_t at;
+	ssize_t n;
+
+	if (conn->error)
+		return conn->error;
+	n = source_file(&from, file_fd, offset, min_size(count, SSIZE_MAX));
+	if (n)
+		return n;
+	at = from.at;
+	n = write_from(conn, &from, false);
+	if (n > 0 && offset)
+		*offset = at + n;
+	else if (n > 0)
+		lseek(file_fd, at + n, SEEK_SET);
+	return n;
+}
+
+ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
+		     size_t count)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	n = send_file(conn, file_fd, offset, count);
+	ctx_leave(ctx);
+	return n;
 }
 
 /* Push until everything is with the socket, or the deadline (0: no waiting). */
@@ -269,9 +343,37 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 	}
 }
 
-static ssize_t flush(struct tls_conn *conn)
+/* How a flush of the descriptor's own kind waits. */
+static uint64_t own_deadline(const struct tls_conn *conn)
 {
-	push_until(conn, may_wait(conn) ? UINT64_MAX : 0, false);
+	return may_wait(conn) ? UINT64_MAX : 0;
+}
+
+/*
+ * Only a send that has ended tells how far it came. The next goes on there, but
+ * later: the socket might take more of it than it did of this one, and the
+ * count would be old when it is returned.
+ */
+static void stop_send(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	conn->tx.paused = true;
+	while (conn->tx.sending) {
+		ring_cancel(ctx->core.ring, &conn->tx.send_op);
+		ctx_submit(ctx);
+		if (conn->tx.sending)
+			ctx_block(ctx, now_ns() + NS_PER_MS);
+	}
+	conn->tx.paused = false;
+}
+
+static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
+			   bool exactly)
+{
+	push_until(conn, deadline, false);
+	if (exactly && !conn_flushed(conn))
+		stop_send(conn);
 	if (conn->error)
 		return conn->error;
 	if (!conn_flushed(conn)) {
@@ -290,7 +392,19 @@ ssize_t tls_flush(struct tls_conn *conn)
 
 	if (n)
 		return n;
-	n = flush(conn);
+	n = flush_until(conn, own_deadline(conn), false);
+	ctx_leave(ctx);
+	return n;
+}
+
+ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	n = flush_until(conn, timeout_ms ? deadline_of(timeout_ms) : 0, true);
 	ctx_leave(ctx);
 	return n;
 }
@@ -303,7 +417,7 @@ ssize_t tls_shutdown(struct tls_conn *conn)
 	if (n)
 		return n;
 	conn_shutdown(conn);
-	n = flush(conn);
+	n = flush_until(conn, own_deadline(conn), false);
 	ctx_leave(ctx);
 	return n;
 }
@@ -382,6 +496,39 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 		n = read_wait(conn, buf, min_size(len, SSIZE_MAX));
 	ctx_leave(ctx);
 	return n;
+}
+
+/* ---- The shape of records ---------------------------------------------- */
+
+int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	ret = conn_check_record_size(max);
+	if (!ret)
+		conn->tx.record_size = max;
+	ctx_leave(ctx);
+	return ret;
+}
+
+int tls_conn_set_padding(struct tls_conn *conn, size_t block)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	if (block > RECORD_PLAIN_MAX)
+		ret = error_set(-EINVAL, "no record can be padded to a "
+				"multiple of %zu bytes: at most %d", block,
+				RECORD_PLAIN_MAX);
+	else
+		conn->tx.pad_block = block;
+	ctx_leave(ctx);
+	return ret;
 }
 
 /* ---- About a connection ------------------------------------------------ */

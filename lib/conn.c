@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "error.h"
+
 enum {
 	MESSAGE_NEW_SESSION_TICKET = 4,
 	MESSAGE_KEY_UPDATE = 24,
@@ -27,6 +29,14 @@ void conn_init(struct tls_conn *conn, struct core *core, int fd,
 	list_init(&conn->todo);
 	list_init(&conn->held);
 	list_init(&conn->ready);
+}
+
+int conn_check_record_size(size_t max)
+{
+	if (max >= RECORD_PLAIN_MIN && max <= RECORD_PLAIN_MAX)
+		return 0;
+	return error_set(-EINVAL, "records of at most %zu bytes: the limit may "
+			 "be %d to %d", max, RECORD_PLAIN_MIN, RECORD_PLAIN_MAX);
 }
 
 /* ---- Errors ------------------------------------------------------------ */

@@ -49,6 +49,9 @@ struct tls_conn {
 void conn_init(struct tls_conn *conn, struct core *core, int fd,
 	       bool is_server);
 
+/* 0, or -EINVAL with words: records cannot be limited to that. */
+int conn_check_record_size(size_t max);
+
 /* What rx does with a record that is no data; see struct rx. */
 int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 		 size_t len, int *alert);

@@ -17,6 +17,9 @@ struct core {
 	struct slot_cache slots;
 	struct tls_stats stats; /* its own, and of connections that ended */
 	unsigned depth;
+	/* what connections begin with: tls_config.record_size, .record_ramp */
+	size_t record_size;
+	bool record_ramp;
 	/* connections with completions not yet acted upon */
 	struct list todo;
 	/* connections with sealed records not yet given to the socket */

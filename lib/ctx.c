@@ -332,6 +332,8 @@ static int check(const struct tls_config *config)
 		return error_set(-EINVAL, "tls_config.depth is %u; at most %d "
 				 "records can be in flight", config->depth,
 				 MAX_DEPTH);
+	if (config->record_size)
+		return conn_check_record_size(config->record_size);
 	return 0;
 }
 
@@ -377,6 +379,9 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	unsigned slots;
 
 	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
+	core->record_size = config->record_size ? config->record_size :
+						  RECORD_PLAIN_MAX;
+	core->record_ramp = config->record_ramp != 0;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
 	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);

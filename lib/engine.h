@@ -30,6 +30,7 @@ struct aead_op {
 	bool has_tail; /* seal: tail goes behind in, the TLS 1.3 content type */
 	uint8_t tail;
 	uint8_t aad_len;
+	uint16_t pad; /* seal: record_zeros that go behind the tail */
 	uint8_t nonce[12];
 	const uint8_t *aad;
 	const uint8_t *in; /* seal: plaintext; open: ciphertext and tag */
@@ -48,7 +49,9 @@ struct aead_op {
 /* Bytes an operation must produce: seal with tag, open without. */
 static inline size_t aead_op_out_len(const struct aead_op *op)
 {
-	return op->seal ? op->in_len + op->has_tail + 16 : op->in_len - 16;
+	if (!op->seal)
+		return op->in_len - 16;
+	return op->in_len + op->has_tail + op->pad + 16;
 }
 
 enum { ENGINE_PENDING = 0, ENGINE_DONE = 1 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "record.h"
 #include "util.h"
 
 #ifdef HAVE_IPSEC_MB
@@ -17,9 +18,9 @@ struct engine_cpu {
 };
 
 /*
- * The three ciphers as one shape: begin, update (data, then the type byte),
- * finish. The library streams both AEADs, so the TLS 1.3 inner plaintext needs
- * no contiguous copy.
+ * The three ciphers as one shape: begin, update (data, the type byte,
+ * padding), finish. The library streams both AEADs, so the TLS 1.3 inner
+ * plaintext needs no contiguous copy.
  */
 struct engine_key {
 	union {
@@ -41,6 +42,10 @@ static void gcm_128(IMB_MGR *m, const struct aead_op *op, uint8_t *tag)
 		if (op->has_tail)
 			IMB_AES128_GCM_ENC_UPDATE(m, key, &ctx, op->out + len,
 						  &op->tail, 1);
+		if (op->pad)
+			IMB_AES128_GCM_ENC_UPDATE(m, key, &ctx,
+						  op->out + len + 1,
+						  record_zeros, op->pad);
 		IMB_AES128_GCM_ENC_FINALIZE(m, key, &ctx, tag, 16);
 	} else {
 		IMB_AES128_GCM_DEC_UPDATE(m, key, &ctx, op->out, op->in,
@@ -61,6 +66,10 @@ static void gcm_256(IMB_MGR *m, const struct aead_op *op, uint8_t *tag)
 		if (op->has_tail)
 			IMB_AES256_GCM_ENC_UPDATE(m, key, &ctx, op->out + len,
 						  &op->tail, 1);
+		if (op->pad)
+			IMB_AES256_GCM_ENC_UPDATE(m, key, &ctx,
+						  op->out + len + 1,
+						  record_zeros, op->pad);
 		IMB_AES256_GCM_ENC_FINALIZE(m, key, &ctx, tag, 16);
 	} else {
 		IMB_AES256_GCM_DEC_UPDATE(m, key, &ctx, op->out, op->in,
@@ -84,6 +93,10 @@ static void chacha20_poly1305(IMB_MGR *m, const struct aead_op *op,
 		if (op->has_tail)
 			IMB_CHACHA20_POLY1305_ENC_UPDATE(
 				m, key, &ctx, op->out + len, &op->tail, 1);
+		if (op->pad)
+			IMB_CHACHA20_POLY1305_ENC_UPDATE(m, key, &ctx,
+							 op->out + len + 1,
+							 record_zeros, op->pad);
 		IMB_CHACHA20_POLY1305_ENC_FINALIZE(m, &ctx, tag, 16);
 	} else {
 		IMB_CHACHA20_POLY1305_DEC_UPDATE(m, key, &ctx, op->out, op->in,
@@ -108,7 +121,7 @@ static int cpu_submit(struct engine *engine, struct aead_op *op)
 {
 	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
 	uint8_t tag[16];
-	uint8_t *sealed_tag = op->out + op->in_len + op->has_tail;
+	uint8_t *sealed_tag = op->out + op->in_len + op->has_tail + op->pad;
 
 	switch (op->key->cipher->id) {
 	case CIPHER_AES_128_GCM:

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { SEGMENT_BLOCKS = 16 };
+/* Memory is asked of the system a mebibyte at a time. */
+enum { SEGMENT_BYTES = 1 << 20 };
 
 struct pool_segment {
 	struct pool_segment *next;
 	uint8_t *data;
-	struct block blocks[SEGMENT_BLOCKS];
+	struct block blocks[]; /* segment_blocks() */
 };
 
 void pool_init(struct pool *pool, size_t block_size, size_t sure,
@@ -22,9 +23,14 @@ void pool_init(struct pool *pool, size_t block_size, size_t sure,
 	};
 }
 
+static size_t segment_blocks(const struct pool *pool)
+{
+	return SEGMENT_BYTES / pool->block_size;
+}
+
 static size_t segment_len(const struct pool *pool)
 {
-	return SEGMENT_BLOCKS * pool->block_size;
+	return segment_blocks(pool) * pool->block_size;
 }
 
 void pool_destroy(struct pool *pool)
@@ -42,9 +48,10 @@ void pool_destroy(struct pool *pool)
 static bool grow(struct pool *pool)
 {
 	const size_t len = segment_len(pool);
-	struct pool_segment *s = calloc(1, sizeof(*s));
-	int i;
+	size_t i = segment_blocks(pool);
+	struct pool_segment *s;
 
+	s = calloc(1, sizeof(*s) + i * sizeof(s->blocks[0]));
 	if (!s)
 		return false;
 	s->data = mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -59,8 +66,8 @@ static bool grow(struct pool *pool)
 	 */
 	madvise(s->data, len, MADV_DONTFORK);
 	madvise(s->data, len, MADV_DONTDUMP);
-	for (i = SEGMENT_BLOCKS - 1; i >= 0; i--) {
-		s->blocks[i].data = s->data + (size_t)i * pool->block_size;
+	while (i--) {
+		s->blocks[i].data = s->data + i * pool->block_size;
 		s->blocks[i].next = pool->free;
 		pool->free = &s->blocks[i];
 	}
@@ -164,4 +171,9 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 	block_get(b);
 	b->used += len;
 	return b->data + b->used - len;
+}
+
+void block_trim(struct block *block, const uint8_t *end)
+{
+	block->used = (size_t)(end - block->data);
 }

@@ -41,7 +41,7 @@ struct pool_account {
 	size_t held;
 };
 
-/* block_size is a multiple of 1 KiB. */
+/* block_size is a multiple of 1 KiB, at most 1 MiB. */
 void pool_init(struct pool *pool, size_t block_size, size_t sure,
 	       size_t limit_bytes);
 void pool_destroy(struct pool *pool);
@@ -71,5 +71,7 @@ void block_put(struct pool_account *account, struct block *block);
  */
 uint8_t *block_carve(struct pool_account *account, struct block **block,
 		     size_t len);
+/* Of what was carved from block last, give back what is behind end. */
+void block_trim(struct block *block, const uint8_t *end);
 
 #endif

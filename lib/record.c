@@ -56,3 +56,15 @@ ssize_t record_inner(const uint8_t *inner, size_t len, uint8_t *type)
 	*type = inner[len];
 	return (ssize_t)len;
 }
+
+const uint8_t record_zeros[RECORD_PLAIN_MAX];
+
+size_t record_padding(size_t len, size_t block)
+{
+	size_t room = RECORD_PLAIN_MAX - len;
+	size_t over = block ? (len + 1) % block : 0;
+
+	if (!over)
+		return 0;
+	return block - over < room ? block - over : room;
+}

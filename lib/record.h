@@ -15,6 +15,7 @@ enum {
 	RECORD_TAG = 16,
 	RECORD_NONCE = 12,
 	RECORD_PLAIN_MAX = 1 << 14,
+	RECORD_PLAIN_MIN = 64, /* as RFC 8449 4 has it; for limits only */
 	RECORD_BODY_MAX = RECORD_PLAIN_MAX + 256, /* RFC 8446 5.2 */
 	RECORD_WIRE_MAX = RECORD_HEADER + RECORD_BODY_MAX,
 	/* what we send: header, plaintext, type byte, tag */
@@ -62,5 +63,15 @@ void record_nonce(uint8_t nonce[RECORD_NONCE], const uint8_t iv[RECORD_NONCE],
  * -EMSGSIZE if the content is longer than 2^14.
  */
 ssize_t record_inner(const uint8_t *inner, size_t len, uint8_t *type);
+
+/*
+ * How many zeros go behind the content type of a record of len bytes to make
+ * TLSInnerPlaintext a multiple of block (0: of nothing), or as long as it may
+ * be, 2^14 + 1 bytes (RFC 8446 5.4).
+ */
+size_t record_padding(size_t len, size_t block);
+
+/* As many zeros as that can be. */
+extern const uint8_t record_zeros[RECORD_PLAIN_MAX];
 
 #endif

@@ -2,6 +2,8 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -53,6 +55,37 @@ static int setup_ring(struct ring *ring, unsigned flags)
 }
 
 /*
+ * Does work deferred from a wake-up signal the eventfd, and at once? Stable
+ * kernels of 2026 (seen: 6.12.117) leave that signal to an RCU callback, which
+ * never forgets that it is pending: the first comes late, the others never.
+ * Leaves the signal switched off, as ring_listen() expects. 0 if it does,
+ * -EINVAL if not, or -errno.
+ */
+static int check_signal(struct ring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+	struct io_uring_cqe *cqe;
+	eventfd_t count;
+	bool signalled;
+	int fd[2];
+
+	/* no eventfd here: a signal from within a signal is put off anywhere */
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	io_uring_prep_poll_add(sqe, fd[0], POLLIN);
+	sqe->user_data = 0;
+	io_uring_submit(&ring->uring);
+	close(fd[1]);
+	signalled = eventfd_read(ring->event_fd, &count) == 0;
+	io_uring_cq_eventfd_toggle(&ring->uring, false);
+	if (io_uring_wait_cqe(&ring->uring, &cqe) == 0)
+		io_uring_cqe_seen(&ring->uring, cqe);
+	eventfd_read(ring->event_fd, &count);
+	close(fd[0]);
+	return signalled ? 0 : -EINVAL;
+}
+
+/*
  * Deferred work signals an eventfd, but does not wake who polls the ring's own
  * descriptor: that takes a completion, which waits for the owner.
  */
@@ -65,12 +98,15 @@ static int setup_event_fd(struct ring *ring)
 		err = -errno;
 	else
 		err = io_uring_register_eventfd(&ring->uring, ring->event_fd);
-	if (err) {
-		io_uring_queue_exit(&ring->uring);
-		return err;
-	}
-	io_uring_cq_eventfd_toggle(&ring->uring, false);
-	return 0;
+	if (!err)
+		err = check_signal(ring);
+	if (!err)
+		return 0;
+	io_uring_queue_exit(&ring->uring);
+	if (ring->event_fd >= 0)
+		close(ring->event_fd);
+	ring->event_fd = -1;
+	return err;
 }
 
 /*
@@ -86,9 +122,11 @@ static int setup_kind(struct ring *ring, enum ring_kind kind)
 	err = setup_ring(ring, IORING_SETUP_SINGLE_ISSUER |
 				       IORING_SETUP_DEFER_TASKRUN |
 				       IORING_SETUP_TASKRUN_FLAG);
-	if (err == -EINVAL) /* before Linux 6.1 */
+	if (!err)
+		err = setup_event_fd(ring);
+	if (err == -EINVAL) /* before Linux 6.1, or it would not poll */
 		return setup_ring(ring, 0);
-	return err ? err : setup_event_fd(ring);
+	return err;
 }
 
 static const char *explain_setup(int err)

@@ -51,7 +51,8 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		buf, len,
 		"{\"tx_records\":" PAIR ",\"tx_bytes\":" PAIR
 		",\"rx_records\":" PAIR ",\"rx_bytes\":" PAIR
-		",\"tx_copied_bytes\":%ju,\"tx_in_flight_now\":%ju"
+		",\"tx_copied_bytes\":%ju,\"tx_padding_bytes\":%ju"
+		",\"tx_in_flight_now\":%ju"
 		",\"rx_in_flight_now\":%ju,\"tx_in_flight_peak\":%ju"
 		",\"rx_in_flight_peak\":%ju,\"out_of_order\":%ju"
 		",\"failovers\":%ju,\"failovers_for\":" REASONS
@@ -67,8 +68,9 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		",\"deferred_run\":%ju}",
 		BY_ENGINE(tx_records), BY_ENGINE(tx_bytes),
 		BY_ENGINE(rx_records), BY_ENGINE(rx_bytes), s->tx_copied_bytes,
-		s->tx_in_flight_now, s->rx_in_flight_now, s->tx_in_flight_peak,
-		s->rx_in_flight_peak, s->out_of_order, s->failovers, f[0], f[1], f[2], f[3],
+		s->tx_padding_bytes, s->tx_in_flight_now, s->rx_in_flight_now,
+		s->tx_in_flight_peak, s->rx_in_flight_peak, s->out_of_order,
+		s->failovers, f[0], f[1], f[2], f[3],
 		f[4], f[5], s->pauses, s->sends, s->sent_records,
 		s->ready_wait_ns, s->sent_bytes, s->receives, s->received_bytes,
 		s->enters, s->allocations, s->connections, s->connections_now,

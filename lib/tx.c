@@ -16,6 +16,7 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
+		.record_size = core->record_size,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
@@ -30,6 +31,11 @@ static void sealed(struct tx *tx, struct slot *slot)
 
 	if (queue_completed(&tx->queue, slot, failed))
 		tx->account->stats.out_of_order++;
+	if (failed || !slot->side_block)
+		return;
+	/* the plaintext is not needed again; the next one finds it in cache */
+	block_put(&tx->memory, slot->side_block);
+	slot->side_block = NULL;
 }
 
 static void seal_done(struct aead_op *op)
@@ -66,7 +72,8 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 {
 	bool keep = slot->engine && !slot->engine->ops->synchronous;
 
-	slot->wire_len = RECORD_OVERHEAD + len;
+	slot->op.pad = (uint16_t)record_padding(len, tx->pad_block);
+	slot->wire_len = RECORD_OVERHEAD + len + slot->op.pad;
 	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
 	if (!slot->wire)
 		return false;
@@ -141,6 +148,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	slot->relocate = relocate;
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
+	tx->account->stats.tx_padding_bytes += slot->op.pad;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
 	slot->op.seal = true;
 	slot->op.has_tail = true;
@@ -158,64 +166,114 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	return true;
 }
 
+/* How much the record begun now is to hold. */
+static size_t record_limit(struct tx *tx)
+{
+	if (!tx->core->record_ramp)
+		return tx->record_size;
+	/* what is still held has not been idle but slow */
+	if (!tx->held && now_ns() - tx->last_data > TX_RAMP_IDLE_NS)
+		tx->ramped = 0;
+	if (tx->ramped < TX_RAMP_SMALL_UNTIL)
+		return min_size(TX_RAMP_SMALL, tx->record_size);
+	if (tx->ramped < TX_RAMP_MIDDLE_UNTIL)
+		return min_size(TX_RAMP_MIDDLE, tx->record_size);
+	return tx->record_size;
+}
+
+static bool seal_data(struct tx *tx, const uint8_t *in, size_t len,
+		      struct block *in_block)
+{
+	if (!tx_room(tx) || !seal(tx, RECORD_DATA, in, len, in_block))
+		return false;
+	if (tx->core->record_ramp) {
+		tx->last_data = now_ns();
+		tx->ramped += len;
+	}
+	return true;
+}
+
+static void drop_open(struct tx *tx)
+{
+	block_put(&tx->memory, tx->open_block);
+	tx->open_block = NULL;
+	tx->open = NULL;
+	tx->open_len = 0;
+}
+
 int tx_seal_open(struct tx *tx)
 {
 	if (tx->error)
 		return tx->error;
 	if (!tx->open)
 		return 0;
-	if (!tx_room(tx) || !seal(tx, RECORD_DATA, tx->open, tx->open_len,
-				  tx->open_block))
+	if (!seal_data(tx, tx->open, tx->open_len, tx->open_block))
 		return -EAGAIN;
-	block_put(&tx->memory, tx->open_block);
-	tx->open_block = NULL;
-	tx->open = NULL;
-	tx->open_len = 0;
+	/* nothing is carved from there while a record is open */
+	if (tx->side == tx->open_block)
+		block_trim(tx->side, tx->open + tx->open_len);
+	drop_open(tx);
 	return 0;
 }
 
-/* Add to the open record, opening one if there is none. */
-static size_t fill_open(struct tx *tx, const uint8_t *buf, size_t len)
+/* Add to the open record, opening one of at most limit bytes if need be. */
+static size_t fill_open(struct tx *tx, struct source *from, size_t limit)
 {
+	size_t n;
+
 	if (!tx->open) {
-		tx->open = block_carve(&tx->memory, &tx->side,
-				       RECORD_PLAIN_MAX);
+		tx->open = block_carve(&tx->memory, &tx->side, limit);
 		if (!tx->open)
 			return 0;
 		tx->open_block = tx->side;
+		tx->open_size = limit;
 	}
-	len = min_size(len, RECORD_PLAIN_MAX - tx->open_len);
-	memcpy(tx->open + tx->open_len, buf, len);
-	tx->account->stats.tx_copied_bytes += len;
-	tx->open_len += len;
-	return len;
-}
-
-/* The next record's worth of buf; 0 if there is no room for it. */
-static size_t write_record(struct tx *tx, const uint8_t *buf, size_t len,
-			   bool more)
-{
-	size_t n = min_size(len, RECORD_PLAIN_MAX);
-
-	if (tx->open || (more && n < RECORD_PLAIN_MAX)) {
-		if (tx->open_len == RECORD_PLAIN_MAX && tx_seal_open(tx))
-			return 0;
-		return fill_open(tx, buf, len);
-	}
-	if (!tx_room(tx) || !seal(tx, RECORD_DATA, buf, n, NULL))
-		return 0;
+	n = source_read(from, tx->open + tx->open_len,
+			tx->open_size - tx->open_len);
+	if (from->iov)
+		tx->account->stats.tx_copied_bytes += n;
+	tx->open_len += n;
+	if (!tx->open_len)
+		drop_open(tx); /* the file had nothing */
 	return n;
 }
 
-ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
+/*
+ * The next record's worth; 0 if there is no room for it. What lies in one
+ * piece is sealed from there, what does not is put together in the open
+ * record.
+ */
+static size_t write_record(struct tx *tx, struct source *from, bool more)
+{
+	const uint8_t *piece;
+	size_t limit, n;
+
+	if (tx->open && tx->open_len == tx->open_size && tx_seal_open(tx))
+		return 0;
+	if (tx->open)
+		return fill_open(tx, from, 0);
+	if (!tx_room(tx))
+		return 0;
+	limit = record_limit(tx);
+	piece = source_piece(from, &n);
+	if (n < limit && (more || n < from->left))
+		return fill_open(tx, from, limit);
+	n = min_size(n, limit);
+	if (!seal_data(tx, piece, n, NULL))
+		return 0;
+	source_skip(from, n);
+	return n;
+}
+
+ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 {
 	size_t done = 0;
 
-	while (done < len && !tx->error) {
+	while (from->left && !from->error && !tx->error) {
 		size_t n;
 
-		tx->waiting = len - done;
-		n = write_record(tx, buf + done, len - done, more);
+		tx->waiting = from->left;
+		n = write_record(tx, from, more);
 
 		if (!n)
 			break;
@@ -227,7 +285,7 @@ ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more)
 	}
 	tx->waiting = 0;
 	/* A full window keeps it open; the next call or flush tries again. */
-	if (!more && done == len)
+	if (!more && !from->left)
 		tx_seal_open(tx);
 	return tx->error ? tx->error : (ssize_t)done;
 }
@@ -283,7 +341,7 @@ void tx_push(struct tx *tx)
 	uint64_t now;
 	int n, ret;
 
-	if (tx->sending || tx->error || !head)
+	if (tx->sending || tx->paused || tx->error || !head)
 		return;
 	if (head->state == SLOT_FAILED) {
 		tx->error = -EIO;

@@ -8,7 +8,9 @@
  * 2. Nothing after a record that could not be sealed is ever sent.
  * 3. A synchronous engine seals from the caller's memory into the wire record;
  *    for an asynchronous one the plaintext is copied exactly once, and that
- *    copy is what another engine starts from if the first fails.
+ *    copy is what another engine starts from if the first fails. A record whose
+ *    plaintext comes in several pieces is put together in the open record, and
+ *    then that is the one copy.
  */
 #ifndef ASYNCTLS_TX_H
 #define ASYNCTLS_TX_H
@@ -16,6 +18,19 @@
 #include <sys/uio.h>
 
 #include "core.h"
+#include "source.h"
+
+/*
+ * Records that are to grow: a segment of 1,500 bytes less IPv6, TCP, its
+ * timestamps and a margin for what tunnels take; then three.
+ */
+enum {
+	TX_RAMP_SMALL = 1369,
+	TX_RAMP_SMALL_UNTIL = 16 << 10,
+	TX_RAMP_MIDDLE = 4229,
+	TX_RAMP_MIDDLE_UNTIL = 64 << 10,
+};
+#define TX_RAMP_IDLE_NS (1000 * (uint64_t)NS_PER_MS)
 
 /* Held records leave at once when they are this many bytes. */
 enum { TX_GATHER = 64 << 10, TX_IOV = 16 };
@@ -40,14 +55,19 @@ struct tx {
 	struct block *side;
 	uint8_t *open; /* the open record's plaintext, in a block of its own */
 	struct block *open_block;
-	size_t open_len;
+	size_t open_len, open_size; /* of it, at most */
 	size_t waiting;	   /* application bytes at hand, not yet in line */
 	size_t held;	   /* wire bytes in line, not yet sent */
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
 	uint64_t last_write;  /* now_ns() of the latest write */
 	uint64_t ready_since; /* ... of the first that is still held */
+	size_t record_size; /* application bytes in a record at most */
+	size_t ramped;	    /* sent since records last began small */
+	uint64_t last_data; /* when the latest one was sealed, with a ramp */
+	size_t pad_block;   /* see record_padding() */
 	bool sending;
+	bool paused; /* no send is begun */
 	struct ring_op send_op;
 	struct msghdr msg;
 	struct iovec iov[TX_IOV];
@@ -57,10 +77,11 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 	     struct account *account, int fd, struct keygen *gen, uint64_t seq);
 
 /*
- * Take up to len bytes into records; the last one stays open if more is set.
- * Returns how many were taken, 0 when there is no room, or the sticky error.
+ * Take what the source has into records; the last one stays open if more is
+ * set. Returns how many bytes were taken, 0 when there is no room, or the
+ * sticky error.
  */
-ssize_t tx_write(struct tx *tx, const uint8_t *buf, size_t len, bool more);
+ssize_t tx_write(struct tx *tx, struct source *from, bool more);
 
 /* Seal the open record, if there is one. 0, -EAGAIN (no room) or error. */
 int tx_seal_open(struct tx *tx);

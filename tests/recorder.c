@@ -68,7 +68,7 @@ static uint64_t mix(uint64_t hash, const void *bytes, size_t len)
 
 static uint64_t hash_of(const struct aead_op *op)
 {
-	const uint64_t lengths[2] = { op->aad_len, op->in_len };
+	const uint64_t lengths[3] = { op->aad_len, op->in_len, op->pad };
 	const uint8_t tail[2] = { op->has_tail, op->has_tail ? op->tail : 0 };
 	uint64_t hash = mix(1, lengths, sizeof(lengths));
 
@@ -283,6 +283,16 @@ void recorder_attach(struct recorder *r, struct tls_context *ctx)
 	if (d->cpu)
 		d->cpu = recorder_front(r, d->cpu);
 	ctx_leave(ctx);
+}
+
+void recorder_forget(struct recorder *r)
+{
+	pthread_mutex_lock(&r->lock);
+	free(r->table);
+	r->table = NULL;
+	r->room = r->count = 0;
+	r->counts = (struct recorder_counts){ 0 };
+	pthread_mutex_unlock(&r->lock);
 }
 
 struct recorder_counts recorder_counts(struct recorder *r)

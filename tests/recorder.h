@@ -33,6 +33,9 @@ struct engine *recorder_front(struct recorder *r, struct engine *inner);
  */
 void recorder_attach(struct recorder *r, struct tls_context *ctx);
 
+/* Begin anew, for another connection with the secrets of one that is closed. */
+void recorder_forget(struct recorder *r);
+
 struct recorder_counts recorder_counts(struct recorder *r);
 
 #endif

@@ -84,8 +84,8 @@ static void published_answers_come_out_for_every_cipher(void **state)
 		check_known_answer(&ciphers[i]);
 }
 
-/* Seal len bytes with a type byte as a record, and have libcrypto open it. */
-static void check_size(const struct cipher *cipher, size_t len)
+/* Seal len bytes as a padded record, and have libcrypto open it. */
+static void check_size(const struct cipher *cipher, size_t len, size_t block)
 {
 	static const uint8_t secret[CIPHER_SECRET_MAX] = "a traffic secret";
 	static uint8_t in[RECORD_PLAIN_MAX], out[RECORD_WIRE_MAX];
@@ -93,7 +93,8 @@ static void check_size(const struct cipher *cipher, size_t len)
 	struct keygen *gen;
 	struct aead_op op = { .seal = true, .has_tail = true, .tail = 22 };
 	uint8_t type;
-	size_t i, wire_len = RECORD_OVERHEAD + len;
+	size_t pad = record_padding(len, block);
+	size_t i, wire_len = RECORD_OVERHEAD + len + pad;
 
 	assert_int_equal(keygen_new(&gen, cipher, secret), 0);
 	for (i = 0; i < len; i++)
@@ -105,7 +106,9 @@ static void check_size(const struct cipher *cipher, size_t len)
 	op.aad_len = RECORD_HEADER;
 	op.in = in;
 	op.in_len = len;
+	op.pad = (uint16_t)pad;
 	op.out = out + RECORD_HEADER;
+	assert_int_equal(aead_op_out_len(&op), wire_len - RECORD_HEADER);
 	run(&op);
 	assert_int_equal(op.result, 0);
 	assert_int_equal(open_with_evp(cipher, secret, 9, out, wire_len,
@@ -133,10 +136,12 @@ static void every_size_opens_elsewhere_and_in_place(void **state)
 	(void)state;
 	for (i = 0; i < CIPHER_COUNT; i++) {
 		for (len = 0; len < 300; len++)
-			check_size(&ciphers[i], len);
+			check_size(&ciphers[i], len, 0);
+		for (len = 0; len < 300; len++)
+			check_size(&ciphers[i], len, 1 + len % 170);
 		for (len = RECORD_PLAIN_MAX - 20; len <= RECORD_PLAIN_MAX;
 		     len++)
-			check_size(&ciphers[i], len);
+			check_size(&ciphers[i], len, len % 2 * 1000);
 	}
 }
 

@@ -175,7 +175,8 @@ static bool hand_over_without_memory(long n, bool on)
 	int fd[2], ret;
 	bool hit;
 
-	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP });
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .not_recorded = true });
 	secrets.tx_secret = secrets.rx_secret = w.seal->secret;
 	secrets.rx_data = record;
 	secrets.rx_data_len = wire_seal(&w, RECORD_DATA, "ping", 4, 0, record);
@@ -379,7 +380,9 @@ static void no_descriptor_for_a_context(enum tls_context_kind kind)
 		set_descriptors((rlim_t)(next_descriptor() + n));
 		ret = tls_context_new(&ctx, &config);
 		set_descriptors(limit.rlim_cur);
-		assert_int_equal(count_descriptors(), before + (ret ? 0 : n));
+		/* some are needed for a moment only */
+		assert_in_range(count_descriptors(), before,
+				before + (ret ? 0 : n));
 		if (!ret)
 			break;
 		assert_int_equal(ret, -EMFILE);
@@ -570,7 +573,8 @@ static void what_is_no_stream_socket_is_refused(void **state)
 	int fd[2], other;
 
 	(void)state;
-	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP });
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .not_recorded = true });
 	assert_int_equal(pipe(fd), 0);
 	refuse_socket(w.ctx, fd[0], -ENOTSOCK);
 	close(fd[0]);

@@ -188,6 +188,24 @@ static void content_may_be_16384_bytes_and_not_one_more(void **state)
 			 RECORD_PLAIN_MAX);
 }
 
+static void padding_fills_up_a_block_or_the_record(void **state)
+{
+	(void)state;
+	assert_int_equal(record_padding(0, 0), 0);
+	assert_int_equal(record_padding(100, 0), 0);
+	assert_int_equal(record_padding(100, 1), 0);
+	assert_int_equal(record_padding(0, 64), 63);
+	assert_int_equal(record_padding(62, 64), 1);
+	assert_int_equal(record_padding(63, 64), 0);
+	assert_int_equal(record_padding(64, 64), 63);
+	assert_int_equal(record_padding(100, 100), 99);
+	/* 2^14 + 1 with the type byte, whatever the block */
+	assert_int_equal(record_padding(16383, 64), 0);
+	assert_int_equal(record_padding(16384, 64), 0);
+	assert_int_equal(record_padding(16380, 1000), 4);
+	assert_int_equal(record_padding(0, RECORD_PLAIN_MAX), 16383);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +227,7 @@ int main(void)
 		cmocka_unit_test(content_may_be_empty),
 		cmocka_unit_test(padding_alone_has_no_type),
 		cmocka_unit_test(content_may_be_16384_bytes_and_not_one_more),
+		cmocka_unit_test(padding_fills_up_a_block_or_the_record),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

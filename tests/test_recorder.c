@@ -27,15 +27,9 @@ static int setup(void **state)
 {
 	(void)state;
 	fake = fake_new();
-	recorder = recorder_new();
 	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
 					     .fake = fake });
-	tls_close(w.conn, 0);
-	fake_complete_all(fake);
-	tls_context_process(w.ctx);
-	w.conn = NULL;
-	recorder_attach(recorder, w.ctx);
-	wire_reopen(&w, &(struct wire_options){ 0 });
+	recorder = w.recorder;
 	return 0;
 }
 
@@ -43,7 +37,6 @@ static int teardown(void **state)
 {
 	(void)state;
 	wire_free(&w);
-	recorder_free(recorder);
 	fake_free(fake);
 	return 0;
 }
@@ -79,6 +72,19 @@ static void a_record_refused_is_counted_too(void **state)
 	write_and_receive('a', FAKE_OK);
 	assert_int_equal(recorder_counts(recorder).seals, 2);
 	assert_int_equal(recorder_counts(recorder).repeats, 1);
+}
+
+static void another_connection_with_the_same_secrets_begins_anew(void **state)
+{
+	(void)state;
+	write_and_receive('a', FAKE_OK);
+	tls_close(w.conn, 0);
+	fake_complete_all(fake);
+	tls_context_process(w.ctx);
+	w.conn = NULL;
+	wire_reopen(&w, &(struct wire_options){ 0 });
+	write_and_receive('b', FAKE_OK);
+	assert_int_equal(recorder_counts(recorder).seals, 1);
 }
 
 static void many_records_are_remembered(void **state)
@@ -155,6 +161,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_record_sealed_again_by_the_other_engine_is_counted),
 		TEST(a_record_refused_is_counted_too),
+		TEST(another_connection_with_the_same_secrets_begins_anew),
 		TEST(many_records_are_remembered),
 		cmocka_unit_test(a_nonce_used_for_another_record_aborts),
 		cmocka_unit_test(the_same_record_twice_does_not),

@@ -79,6 +79,7 @@ static struct tls_config with_driver(const char *driver)
 
 	config.engine = TLS_ENGINE_AFALG;
 	config.driver = driver;
+	config.deadline_ms = 20000; /* a busy host may stop the VM */
 	return config;
 }
 

@@ -19,6 +19,7 @@
 #include "afalg_probe.h"
 #include "engine_afalg.h"
 #include "known_answer.h"
+#include "record.h"
 #include "ring.h"
 
 enum {
@@ -196,6 +197,8 @@ static void evp_seal(enum cipher_id id, const uint8_t *key,
 		EVP_EncryptUpdate(evp, out, &len, op->in, op->in_len);
 	if (op->has_tail) {
 		EVP_EncryptUpdate(evp, out + len, &n, &op->tail, 1);
+		len += n;
+		EVP_EncryptUpdate(evp, out + len, &n, record_zeros, op->pad);
 		len += n;
 	}
 	EVP_EncryptFinal_ex(evp, out + len, &n);
@@ -503,7 +506,7 @@ static void test_sizes(void **state)
 	stop(&s);
 }
 
-/* 64 records at once, of all sizes, sealed and then opened. */
+/* 64 records at once, of all sizes, some padded, sealed and then opened. */
 static void test_flight(void **state)
 {
 	struct setup s = start(parallel, true, SOCKETS);
@@ -519,6 +522,7 @@ static void test_flight(void **state)
 			fill(r->in, r->op.in_len, i);
 			r->op.has_tail = true;
 			r->op.tail = 22;
+			r->op.pad = record_padding(r->op.in_len, round * 512);
 			assert_int_equal(submit(&s, r), ENGINE_PENDING);
 		}
 		finish(&s, 0, FLIGHT);
@@ -537,10 +541,16 @@ static void test_flight(void **state)
 		}
 		finish(&s, 0, FLIGHT);
 		for (i = 0; i < FLIGHT; i++) {
+			ssize_t len;
+			uint8_t type;
+
 			r = &requests[i];
 			assert_int_equal(r->op.result, 0);
-			assert_memory_equal(r->op.out, r->in,
-					    aead_op_out_len(&r->op) - 1);
+			len = record_inner(r->op.out, aead_op_out_len(&r->op),
+					   &type);
+			assert_int_equal(len, (i * 2741 + round) % 16385);
+			assert_int_equal(type, 22);
+			assert_memory_equal(r->op.out, r->in, len);
 		}
 	}
 	assert_int_equal(stats(&s).sockets_peak, FLIGHT);

@@ -19,9 +19,9 @@
 
 #include "asynctls.h"
 #include "both.h"
-#include "ctx.h"
 #include "record.h"
 #include "tls_pair.h"
+#include "util.h"
 #include "wire.h"
 
 enum { BURST = 512 << 10, ALERT_BAD_MAC = 20 };
@@ -39,6 +39,7 @@ static struct tls_context *new_context(enum tls_context_kind kind)
 
 	config.kind = kind;
 	config.driver = async_gcm;
+	config.deadline_ms = 20000; /* a busy host may stop the VM */
 	if (tls_context_new(&ctx, &config))
 		fail_msg("%s", tls_last_error());
 	return ctx;
@@ -52,12 +53,15 @@ static struct tls_stats stats(struct tls_context *ctx)
 	return s;
 }
 
-/* Let it do what it has to do, for so long. */
+/* Let it do what it has to do, for so long, whatever events there are. */
 static void let_run(struct tls_context *ctx, int ms)
 {
+	uint64_t now = now_ns(), end = now + (uint64_t)ms * NS_PER_MS;
 	struct tls_event events[4];
 
-	tls_context_wait(ctx, events, 4, ms);
+	for (; now < end; now = now_ns())
+		tls_context_wait(ctx, events, 4,
+				 (int)((end - now) / NS_PER_MS) + 1);
 }
 
 /* Leave records of end 0 with the driver; returns how many bytes they are. */
@@ -123,11 +127,6 @@ static void test_forged(void **state)
 
 /* ---- The end of a connection, and of a context ------------------------- */
 
-static uint64_t segments(const struct tls_context *ctx)
-{
-	return ctx->core.tx_pool.allocations + ctx->core.rx_pool.allocations;
-}
-
 /*
  * Closed at different moments, with records of both ends at the driver. Their
  * memory comes back, or a server would grow with each client that goes away.
@@ -136,7 +135,6 @@ static void close_in_flight(enum tls_context_kind kind)
 {
 	enum { TIMES = 24 };
 	struct tls_context *ctx = new_context(kind);
-	uint64_t early = 0;
 	struct tls_stats s;
 	struct both b;
 	int i;
@@ -146,8 +144,6 @@ static void close_in_flight(enum tls_context_kind kind)
 		write_burst(&b);
 		let_run(ctx, i % 6);
 		both_close(&b);
-		if (i == TIMES / 2)
-			early = segments(ctx);
 	}
 	both_open(&b, ctx);
 	both_transfer(&b, 1 << 20);
@@ -155,15 +151,15 @@ static void close_in_flight(enum tls_context_kind kind)
 	let_run(ctx, 100);
 	s = stats(ctx);
 	print_message("in flight %ju tx %ju rx; op sockets %ju of %ju; memory "
-		      "%ju of %ju; segments %ju, %ju before\n",
+		      "%ju of %ju, parked %ju\n",
 		      s.tx_in_flight_peak, s.rx_in_flight_peak,
 		      s.op_sockets_now, s.op_sockets_peak, s.memory_now,
-		      s.memory_peak, segments(ctx), early);
+		      s.memory_peak, s.memory_parked);
 	assert_true(s.tx_in_flight_peak > 1 && s.rx_in_flight_peak > 1);
 	assert_int_equal(s.op_sockets_now, 0);
 	assert_int_equal(s.memory_now, 0);
 	assert_int_equal(s.connections_now, 0);
-	assert_true(segments(ctx) <= early + 1);
+	assert_int_equal(s.memory_parked, 0);
 	tls_context_free(ctx);
 }
 
@@ -279,6 +275,7 @@ static void test_no_descriptors(void **state)
 	struct rlimit limit;
 	struct tls_stats s;
 	struct both b;
+	int i;
 
 	(void)state;
 	both_open(&b, ctx);
@@ -288,10 +285,14 @@ static void test_no_descriptors(void **state)
 	assert_int_equal(s.tx_records[TLS_BY_KERNEL], 0);
 	assert_int_equal(s.tx_bytes[TLS_BY_CPU], 1 << 20);
 	setrlimit(RLIMIT_NOFILE, &limit);
-	both_transfer(&b, 1 << 20);
-	s = stats(ctx);
-	print_message("%ju failovers; then %ju records by the kernel\n",
-		      s.failovers, s.tx_records[TLS_BY_KERNEL]);
+	/* it is given a rest, and then another try */
+	for (i = 0; i < 10 && !s.tx_records[TLS_BY_KERNEL]; i++) {
+		let_run(ctx, 1000);
+		both_transfer(&b, 256 << 10);
+		s = stats(ctx);
+	}
+	print_message("%ju failovers; after %d s %ju records by the kernel\n",
+		      s.failovers, i, s.tx_records[TLS_BY_KERNEL]);
 	assert_true(s.tx_records[TLS_BY_KERNEL] > 0);
 	both_close(&b);
 	tls_context_free(ctx);

@@ -20,6 +20,7 @@
 #include "ctx.h"
 #include "fake_engine.h"
 #include "keys.h"
+#include "recorder.h"
 
 static const uint8_t our_secret[CIPHER_SECRET_MAX] = "our application traffic "
 						     "secret of this test";
@@ -110,6 +111,10 @@ static void put_engines(struct wire *w, const struct wire_options *o)
 	if (o->no_cpu)
 		d->cpu = NULL;
 	ctx_leave(w->ctx);
+	if (o->not_recorded)
+		return;
+	w->recorder = recorder_new();
+	recorder_attach(w->recorder, w->ctx);
 }
 
 static void make_context(struct wire *w, const struct wire_options *o)
@@ -122,6 +127,8 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	config.deadline_ms = o->deadline_ms;
+	config.record_size = o->record_size;
+	config.record_ramp = o->record_ramp;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);
@@ -160,6 +167,25 @@ static void disconnect(struct wire *w)
 		close(w->fd);
 }
 
+struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
+				bool blocking)
+{
+	const struct cipher *cipher = w->open->cipher;
+	struct tls_secrets secrets = {
+		.cipher_suite = cipher->suite,
+		.secret_len = cipher->secret_len,
+		.tx_secret = peer_secret,
+		.rx_secret = our_secret,
+		.is_server = !w->conn->is_server,
+	};
+	struct tls_conn *conn;
+
+	set_blocking(w->fd, blocking);
+	if (tls_handoff_secrets(&conn, ctx, w->fd, &secrets))
+		fail_msg("%s", tls_last_error());
+	return conn;
+}
+
 void wire_new(struct wire *w, const struct wire_options *o)
 {
 	memset(w, 0, sizeof(*w));
@@ -171,6 +197,8 @@ void wire_reopen(struct wire *w, const struct wire_options *o)
 {
 	assert_null(w->conn);
 	disconnect(w);
+	if (w->recorder)
+		recorder_forget(w->recorder); /* the keys are the same */
 	connect_to(w, o);
 }
 
@@ -179,6 +207,8 @@ void wire_free(struct wire *w)
 	if (w->conn)
 		tls_close(w->conn, 0);
 	tls_context_free(w->ctx);
+	if (w->recorder)
+		recorder_free(w->recorder);
 	disconnect(w);
 }
 
@@ -244,6 +274,7 @@ ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
 	uint8_t nonce[RECORD_NONCE];
 	int n, ok;
 
+	w->inner_len = len;
 	record_nonce(nonce, w->open->iv, w->open_seq++);
 	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
 			   nonce);

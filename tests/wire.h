@@ -16,6 +16,7 @@
 
 struct keygen;
 struct fake_engine;
+struct recorder;
 
 struct wire_options {
 	enum tls_context_kind kind;
@@ -25,10 +26,13 @@ struct wire_options {
 	unsigned depth;
 	size_t max_memory;
 	unsigned deadline_ms;
+	size_t record_size;
+	bool record_ramp;
 	struct fake_engine *fake; /* in the kernel engine's place */
 	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
+	bool not_recorded;	  /* else by tests/recorder.h */
 };
 
 struct wire {
@@ -38,6 +42,8 @@ struct wire {
 	int fd; /* the other end */
 	struct keygen *seal, *open;
 	uint64_t seal_seq, open_seq;
+	struct recorder *recorder; /* in front of the engines, or NULL */
+	size_t inner_len; /* of the record received last, with its padding */
 };
 
 void wire_new(struct wire *w, const struct wire_options *options);
@@ -45,6 +51,9 @@ void wire_new(struct wire *w, const struct wire_options *options);
 void wire_reopen(struct wire *w, const struct wire_options *options);
 /* conn may be NULL by then. */
 void wire_free(struct wire *w);
+/* Have a connection of ours at the other end, too, in a context of its own. */
+struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
+				bool blocking);
 
 /*
  * Seal a record of this content with pad bytes of padding into out; returns
