@@ -80,6 +80,11 @@ static void run_beside(struct tls_context *ctx)
 	step_and_submit(ctx);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 static void *worker_main(void *arg)
 {
 	struct tls_context *ctx = arg;
@@ -101,7 +106,8 @@ static void *worker_main(void *arg)
 			run_beside(ctx);
 		} else {
 			since = since ? since : now;
-			sleep_until(ctx, ctx->last_call + NS_PER_MS);
+			sleep_until(ctx, earlier(ctx->last_call + NS_PER_MS,
+						 since + PATIENCE_NS));
 		}
 	}
 	pthread_mutex_unlock(&ctx->lock);
