@@ -81,7 +81,9 @@ enum tls_context_kind {
 	/*
 	 * No lock and no worker: one thread owns the context and promises to
 	 * come back to tls_context_process() or tls_context_wait(). Until it
-	 * does, nothing held back moves.
+	 * does, nothing held back moves. (On kernels whose io_uring cannot put
+	 * completions off until then, before 6.1 and some of 6.12 and 7.3,
+	 * expect EINTR as above.)
 	 */
 	TLS_CONTEXT_LOOP,
 };
