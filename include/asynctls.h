@@ -75,7 +75,8 @@ enum tls_context_kind {
 	 * A worker thread transmits what the application leaves behind, and
 	 * one lock makes every call thread-safe. Completions may interrupt the
 	 * application's own sleeping system calls: expect EINTR from
-	 * epoll_wait() and from receives with a timeout.
+	 * epoll_wait() and from receives with a timeout, and short counts
+	 * from recv(), MSG_WAITALL or not, and write().
 	 */
 	TLS_CONTEXT_WORKER,
 	/*
@@ -83,7 +84,7 @@ enum tls_context_kind {
 	 * come back to tls_context_process() or tls_context_wait(). Until it
 	 * does, nothing held back moves. (On kernels whose io_uring cannot put
 	 * completions off until then, before 6.1 and some of 6.12 and 7.3,
-	 * expect EINTR as above.)
+	 * expect EINTR and short counts as above.)
 	 */
 	TLS_CONTEXT_LOOP,
 };
