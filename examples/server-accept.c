@@ -15,11 +15,15 @@
 
 #include <openssl/err.h>
 
-enum { RETRY_MS = 100 }; /* between attempts to accept without descriptors */
+enum {
+	RETRY_MS = 100, /* between attempts to accept without descriptors */
+	HANDSHAKE_MS = 30000, /* for a handshake */
+};
 
 struct handshake {
 	struct handshake *next, **link;
 	struct client client;
+	int64_t start_ms;
 };
 
 static void listen_from_now(struct acceptor *a)
@@ -58,6 +62,20 @@ static void drop(struct handshake *h)
 	SSL_free(h->client.ssl);
 	close(h->client.fd);
 	forget(h);
+}
+
+void acceptor_look(struct acceptor *a, int64_t now)
+{
+	struct handshake *h, *next;
+
+	for (h = a->handshakes; h; h = next) {
+		next = h->next;
+		if (now - h->start_ms < HANDSHAKE_MS)
+			continue;
+		warn_line("%s: handshake: not finished in %d s",
+			  h->client.name, HANDSHAKE_MS / 1000);
+		drop(h);
+	}
 }
 
 void acceptor_close(struct acceptor *a)
@@ -110,6 +128,7 @@ static void begin_handshake(struct acceptor *a, int fd,
 	/* The library gathers records; Nagle would only delay the last one. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	h->client.fd = fd;
+	h->start_ms = now_ms();
 	name_address(addr, h->client.name, sizeof(h->client.name));
 	h->link = &a->handshakes;
 	h->next = a->handshakes;

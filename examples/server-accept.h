@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The part of echo-server before the library: accepting, and OpenSSL. */
+/* The part of a server before the library: accepting, and OpenSSL. */
 #ifndef EXAMPLES_SERVER_ACCEPT_H
 #define EXAMPLES_SERVER_ACCEPT_H
 
@@ -39,6 +39,9 @@ void acceptor_init(struct acceptor *a, int epoll, int listener,
  * the last of a handshake: then the client is the caller's.
  */
 bool acceptor_event(struct acceptor *a, void *what, struct client *done);
+
+/* Drop whose handshake takes too long; now is now_ms(). */
+void acceptor_look(struct acceptor *a, int64_t now);
 
 /*
  * Accept no more, and drop what has not finished its handshake. More calls do

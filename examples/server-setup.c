@@ -13,11 +13,12 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
-static void help(void)
+static void help(const struct server_program *program)
 {
-	puts("usage: echo-server --cert FILE --key FILE --port N [options]\n"
-	     "Send back whatever TLS 1.3 clients send, until SIGTERM.\n\n"
-	     "  --cert FILE     certificate chain, PEM\n"
+	puts(program->usage);
+	if (program->help)
+		fputs(program->help, stdout);
+	puts("  --cert FILE     certificate chain, PEM\n"
 	     "  --key FILE      its private key, PEM\n"
 	     "  --port N        0 lets the kernel choose\n"
 	     "  --host H        address to listen on (default: 127.0.0.1)\n"
@@ -26,7 +27,7 @@ static void help(void)
 	puts(ENGINE_HELP "  --help          print this");
 }
 
-static const struct option flags[] = {
+static const struct option common_flags[] = {
 	{ "cert", required_argument, NULL, 'c' },
 	{ "key", required_argument, NULL, 'k' },
 	{ "port", required_argument, NULL, 'p' },
@@ -35,10 +36,12 @@ static const struct option flags[] = {
 	{ "stats", no_argument, NULL, 's' },
 	{ "help", no_argument, NULL, 'h' },
 	ENGINE_LONG_OPTIONS,
-	{ NULL, 0, NULL, 0 },
 };
 
-static void take_option(struct server_options *o, int flag)
+enum { COMMON_FLAGS = sizeof(common_flags) / sizeof(*common_flags) };
+
+static void take_option(struct server_options *o,
+			const struct server_program *program, int flag)
 {
 	if (parse_engine_flag(&o->config, flag, optarg))
 		return;
@@ -63,16 +66,25 @@ static void take_option(struct server_options *o, int flag)
 		o->stats = true;
 		break;
 	case 'h':
-		help();
+		help(program);
 		exit(0);
-	default:
+	case '?':
 		exit_usage(); /* getopt_long() has named it */
+	default:
+		program->take(flag, optarg);
 	}
 }
 
-void server_options(struct server_options *o, int argc, char **argv)
+void server_options(struct server_options *o,
+		    const struct server_program *program, int argc,
+		    char **argv)
 {
-	int flag;
+	struct option flags[COMMON_FLAGS + 8 + 1] = { 0 };
+	int flag, i;
+
+	memcpy(flags, common_flags, sizeof(common_flags));
+	for (i = 0; program->flags && program->flags[i].name; i++)
+		flags[COMMON_FLAGS + i] = program->flags[i];
 
 	*o = (struct server_options){
 		.host = "127.0.0.1",
@@ -81,7 +93,7 @@ void server_options(struct server_options *o, int argc, char **argv)
 	};
 	o->config.kind = TLS_CONTEXT_LOOP;
 	while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
-		take_option(o, flag);
+		take_option(o, program, flag);
 	if (optind < argc)
 		die_usage("unexpected argument '%s'", argv[optind]);
 	if (!o->cert || !o->key)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The part of echo-server that is not about serving: flags, signals, sums. */
+/* The part of a server that is not about serving: flags, signals, sums. */
 #ifndef EXAMPLES_SERVER_SETUP_H
 #define EXAMPLES_SERVER_SETUP_H
 
@@ -16,8 +16,18 @@ struct server_options {
 	struct tls_config config;
 };
 
+/* What is different from server to server. */
+struct server_program {
+	const char *usage;	    /* the first lines of --help */
+	const char *help;	    /* lines about its own flags, or NULL */
+	const struct option *flags; /* getopt_long()'s, at most 8; or NULL */
+	void (*take)(int flag, const char *text); /* one of them */
+};
+
 /* All of these exit with a message when they fail. */
-void server_options(struct server_options *o, int argc, char **argv);
+void server_options(struct server_options *o,
+		    const struct server_program *program, int argc,
+		    char **argv);
 SSL_CTX *server_ssl_ctx(const struct server_options *o);
 
 /*
