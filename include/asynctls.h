@@ -290,7 +290,7 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
  * Send len bytes. They are cut into records of at most 2^14 bytes, copied or
  * sealed before the call returns, and may be held back for a moment so that
  * many leave in one send: they enter the kernel when the connection has been
- * idle for 1 ms, when 64 KiB are held, when the window is full, with
+ * idle for 1 ms, when 256 KiB are held, when the window is full, with
  * tls_flush(), tls_read(), tls_context_process(), tls_context_wait() and
  * tls_close(), and in a worker context within about 1 ms in any case.
  *

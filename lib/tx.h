@@ -32,8 +32,12 @@ enum {
 };
 #define TX_RAMP_IDLE_NS (1000 * (uint64_t)NS_PER_MS)
 
-/* Held records leave at once when they are this many bytes. */
-enum { TX_GATHER = 64 << 10, TX_IOV = 16 };
+/*
+ * Held records leave at once when they are this many bytes. The kernel's path
+ * costs less per byte the more it is given at once, up to about here; and what
+ * was sealed is still in the L2 cache when it is copied to the socket.
+ */
+enum { TX_GATHER = 256 << 10, TX_IOV = 16 };
 
 /*
  * A block takes one full record, or 16 of 1 KiB; a connection may always have
