@@ -30,6 +30,9 @@ static void help(void)
 	     "  --bytes N[KMG]  send as many made-up bytes (default: 16M)\n"
 	     "  --ca FILE       verify the server by these certificates, PEM\n"
 	     "  --cipher SUITE  for example TLS_AES_128_GCM_SHA256\n"
+	     "  --resume        connect twice, the second time with a session "
+	     "ticket of the\n"
+	     "                  first connection\n"
 	     "  --timeout N     seconds without progress to give up after "
 	     "(30)");
 	puts(ENGINE_HELP "  --help          print this");
@@ -42,6 +45,7 @@ static const struct option flags[] = {
 	{ "bytes", required_argument, NULL, 'b' },
 	{ "ca", required_argument, NULL, 'a' },
 	{ "cipher", required_argument, NULL, 'C' },
+	{ "resume", no_argument, NULL, 'r' },
 	{ "timeout", required_argument, NULL, 't' },
 	{ "help", no_argument, NULL, 'h' },
 	ENGINE_LONG_OPTIONS,
@@ -72,6 +76,9 @@ static void take_option(struct client_options *o, int flag)
 		break;
 	case 'C':
 		o->cipher = optarg;
+		break;
+	case 'r':
+		o->resume = true;
 		break;
 	case 't':
 		o->timeout =
@@ -130,6 +137,16 @@ static int connect_to(const char *host, const char *port)
 	return fd;
 }
 
+static SSL_SESSION *session; /* the latest */
+
+static int keep_session(SSL *ssl, SSL_SESSION *new)
+{
+	(void)ssl;
+	SSL_SESSION_free(session);
+	session = new;
+	return 1;
+}
+
 SSL_CTX *client_ssl_ctx(const struct client_options *o)
 {
 	SSL_CTX *ssl_ctx = SSL_CTX_new(TLS_client_method());
@@ -145,6 +162,10 @@ SSL_CTX *client_ssl_ctx(const struct client_options *o)
 		SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_PEER, NULL);
 	} else {
 		warn_line("note: without --ca the server is not verified");
+	}
+	if (o->resume) {
+		SSL_CTX_set_session_cache_mode(ssl_ctx, SSL_SESS_CACHE_CLIENT);
+		SSL_CTX_sess_set_new_cb(ssl_ctx, keep_session);
 	}
 	return ssl_ctx;
 }
@@ -176,6 +197,8 @@ SSL *client_connect(const struct client_options *o, SSL_CTX *ssl_ctx)
 	if (!ssl || !SSL_set_fd(ssl, fd))
 		die("OpenSSL: %s", openssl_words());
 	expect_host(ssl, o->host);
+	if (session)
+		SSL_set_session(ssl, session);
 	errno = 0;
 	ERR_clear_error();
 	if (SSL_connect(ssl) != 1)

@@ -13,6 +13,7 @@ struct client_options {
 	const char *host, *port, *file, *cipher, *ca;
 	uint64_t bytes;
 	bool bytes_given;
+	bool resume;
 	unsigned timeout;
 	struct tls_config config;
 };
@@ -21,7 +22,10 @@ struct client_options {
 void client_options(struct client_options *o, int argc, char **argv);
 SSL_CTX *client_ssl_ctx(const struct client_options *o);
 
-/* Connect, and do the handshake. The descriptor is the caller's to close. */
+/*
+ * Connect, and do the handshake, with the latest session there is. The
+ * descriptor is the caller's to close.
+ */
 SSL *client_connect(const struct client_options *o, SSL_CTX *ssl_ctx);
 
 /*

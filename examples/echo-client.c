@@ -95,13 +95,29 @@ static void exchange(struct tls_conn *conn)
 			     (double)(end.tv_nsec - start.tv_nsec) / 1e9);
 }
 
+/* From the handshake to the close. */
+static void run(struct tls_context *ctx, SSL_CTX *ssl_ctx)
+{
+	SSL *ssl = client_connect(&options, ssl_ctx);
+	int fd = SSL_get_fd(ssl);
+	struct tls_conn *conn;
+
+	if (options.resume)
+		puts(SSL_session_reused(ssl) ? "session resumed" :
+					       "new session");
+	if (tls_handoff(&conn, ctx, ssl))
+		die("hand-over: %s", tls_last_error());
+	SSL_free(ssl); /* the connection does not need it any more */
+
+	exchange(conn);
+	tls_close(conn, 1000);
+	close(fd); /* only now: until tls_close() the library uses it */
+}
+
 int main(int argc, char **argv)
 {
 	struct tls_context *ctx;
-	struct tls_conn *conn;
 	SSL_CTX *ssl_ctx;
-	SSL *ssl;
-	int fd;
 
 	client_options(&options, argc, argv);
 	if (options.file)
@@ -116,17 +132,10 @@ int main(int argc, char **argv)
 	ssl_ctx = client_ssl_ctx(&options);
 	if (tls_handoff_prepare(ssl_ctx)) /* before any handshake */
 		die("cannot prepare for hand-over: %s", tls_last_error());
-	ssl = client_connect(&options, ssl_ctx);
-	fd = SSL_get_fd(ssl);
-	if (tls_handoff(&conn, ctx, ssl))
-		die("hand-over: %s", tls_last_error());
-	/* The connection needs neither any more. */
-	SSL_free(ssl);
+	run(ctx, ssl_ctx);
+	if (options.resume)
+		run(ctx, ssl_ctx);
 	SSL_CTX_free(ssl_ctx);
-
-	exchange(conn);
-	tls_close(conn, 1000);
-	close(fd); /* only now: until tls_close() the library uses it */
 	tls_context_free(ctx);
 	return 0;
 }

@@ -245,6 +245,15 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * call SSL_read, SSL_write or SSL_shutdown on it again. The descriptor must
  * stay open until tls_close(), and stays the application's to close.
  *
+ * Session tickets (RFC 8446 4.6.1) that a client receives after that are given
+ * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache
+ * mode: tls_read() and tls_close() then call the callback set with
+ * SSL_CTX_sess_set_new_cb(), in the calling thread and without a lock, but it
+ * must not close this connection. The connection keeps a reference to the SSL
+ * for that until tls_close() (some 12 KB): do not use it for another one with
+ * SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
+ * hand-over, and in a build without the CPU engine, tickets are skipped.
+ *
  * On failure the SSL is as usable as before, and tls_last_error() says why:
  * -EINVAL	the context was not prepared, the handshake is not finished or
  *		has failed, or the SSL has no descriptor of its own

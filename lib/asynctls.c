@@ -13,6 +13,7 @@
 #include "error.h"
 #include "handoff.h"
 #include "takeover.h"
+#include "ticket.h"
 
 /* ---- Contexts ---------------------------------------------------------- */
 
@@ -425,6 +426,8 @@ ssize_t tls_shutdown(struct tls_conn *conn)
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 {
 	struct tls_context *ctx;
+	struct tickets *tickets;
+	bool feed;
 	ssize_t n;
 
 	if (!conn)
@@ -435,8 +438,15 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 		return n;
 	conn_shutdown(conn);
 	push_until(conn, deadline_of(timeout_ms), true);
+	tickets = conn->tickets;
+	conn->tickets = NULL;
+	feed = tickets_seal(tickets, ctx->core.dispatch.cpu);
+	tickets_let_go(tickets);
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
+	if (feed)
+		tickets_feed(tickets);
+	tickets_free(tickets);
 	return n;
 }
 
@@ -489,12 +499,16 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 {
 	struct tls_context *ctx = conn->ctx;
 	ssize_t n = ctx_enter(ctx);
+	bool feed;
 
 	if (n)
 		return n;
 	if (len)
 		n = read_wait(conn, buf, min_size(len, SSIZE_MAX));
+	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
 	ctx_leave(ctx);
+	if (feed)
+		tickets_feed(conn->tickets);
 	return n;
 }
 

@@ -129,8 +129,11 @@ static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 
 static int take_message(struct tls_conn *conn, uint8_t message)
 {
-	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server)
-		return 0; /* its body is skipped: resumption is OpenSSL's */
+	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server) {
+		tickets_begin(conn->tickets, conn->message,
+			      conn->message_left);
+		return 0;
+	}
 	if (message == MESSAGE_KEY_UPDATE)
 		say(conn, "the peer sent a KeyUpdate, which this version does "
 			  "not carry");
@@ -151,6 +154,8 @@ static int take_handshake(struct tls_conn *conn, const uint8_t *content,
 		size_t skip = min_size(len, conn->message_left);
 		int ret;
 
+		if (skip)
+			tickets_add(conn->tickets, content, skip);
 		content += skip;
 		len -= skip;
 		conn->message_left -= skip;

@@ -9,6 +9,7 @@
 
 #include "core.h"
 #include "rx.h"
+#include "ticket.h"
 #include "tx.h"
 
 struct tls_conn {
@@ -44,6 +45,7 @@ struct tls_conn {
 	uint8_t message[4]; /* its header */
 	unsigned message_have;
 	size_t message_left;
+	struct tickets *tickets; /* where they are wanted, else NULL */
 };
 
 void conn_init(struct tls_conn *conn, struct core *core, int fd,

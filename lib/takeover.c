@@ -159,6 +159,7 @@ struct start {
 	uint64_t tx_seq, rx_seq;
 	const uint8_t *plain, *sealed;
 	size_t plain_len, sealed_len;
+	struct tickets *tickets;
 };
 
 static int make_conn(struct tls_conn **out, struct tls_context *ctx,
@@ -176,6 +177,7 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 	rx_init(&conn->rx, core, &conn->todo, &conn->account, s->fd, s->rx_gen,
 		s->rx_seq);
 	conn->rx.control = conn_control;
+	conn->tickets = s->tickets;
 	ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
 	if (!ret)
 		ret = rx_preload_sealed(&conn->rx, s->sealed, s->sealed_len);
@@ -190,6 +192,21 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 }
 
 /* ---- The two ways ------------------------------------------------------ */
+
+/*
+ * Not behind the part of a record that OpenSSL has taken, which is not to be
+ * had back; and it takes an engine that is done at once.
+ */
+static int want_tickets(struct start *s, struct tls_context *ctx,
+			struct ssl_st *ssl)
+{
+	if (s->sealed_len || !ctx->core.dispatch.cpu || !tickets_wanted(ssl))
+		return 0;
+	s->tickets = tickets_new(ssl, s->rx_gen, s->rx_seq);
+	if (!s->tickets)
+		return error_set(-ENOMEM, "no memory for a connection");
+	return 0;
+}
 
 static int take(struct tls_conn **out, struct tls_context *ctx,
 		struct ssl_st *ssl, struct handoff *h)
@@ -219,7 +236,13 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		return ret;
 	ret = prove_both(ctx, s.tx_gen, s.rx_gen, h);
 	if (!ret)
+		ret = want_tickets(&s, ctx, ssl);
+	if (!ret)
 		ret = make_conn(out, ctx, &s);
+	if (ret && s.tickets) {
+		tickets_let_go(s.tickets);
+		tickets_free(s.tickets);
+	}
 	keygen_put(s.tx_gen);
 	keygen_put(s.rx_gen);
 	return ret;

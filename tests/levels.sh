@@ -11,6 +11,7 @@ declare -A level=(
 	[known_answer]=2 [keys]=2 [engine_cpu]=2
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5
+	[ticket]=3
 	[tx]=6 [rx]=6 [conn]=7 [handoff]=2 [choice]=4
 	[ctx]=8 [worker]=7 [takeover]=9
 )
@@ -51,7 +52,7 @@ only() {
 	fi
 }
 only liburing.h ring.c
-only openssl/ssl.h handoff.c
+only openssl/ssl.h '\(handoff\|ticket\).c'
 only intel-ipsec-mb.h engine_cpu.c
 only kcapi.h afalg_probe.c
 

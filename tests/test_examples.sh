@@ -124,6 +124,14 @@ talk_of()
 		"$tmp/talk"
 }
 
+resumes()
+{
+	talk "$@" --resume | tee "$tmp/talk"
+	[ "$(grep -c '^new session$' "$tmp/talk")" -eq 1 ] &&
+		[ "$(grep -c '^session resumed$' "$tmp/talk")" -eq 1 ] &&
+		[ "$(grep -c ' bytes identical$' "$tmp/talk")" -eq 2 ]
+}
+
 # fails STATUS WORDS COMMAND...: exits so and says so on stderr
 fails()
 {
@@ -376,6 +384,7 @@ check "a verified server" talk_of 1024 "$port" --bytes 1K --ca "$tmp/cert"
 check "no note when verified" eval "! grep -q note '$tmp/log'"
 check "a server that cannot be verified" fails 1 'handshake: ' "$client" \
 	--port "$port" --ca "$tmp/other-cert"
+check "a second connection resumes" resumes "$port" --bytes 1M
 check "50 clients at once" many_clients "$port" 50
 
 # ---- Against OpenSSL ---------------------------------------------------------
@@ -395,6 +404,9 @@ done
 start openssl "$openssl_echo" -k 100000 server "$tmp/cert" "$tmp/key"
 check "OpenSSL's server with a KeyUpdate is refused" refuses_key_update \
 	talk_of 4194304 "$port" --bytes 4M
+kill "$pid"
+start openssl "$openssl_echo" server "$tmp/cert" "$tmp/key"
+check "a second connection to OpenSSL resumes" resumes "$port" --bytes 1M
 kill "$pid"
 start s_server openssl s_server -cert "$tmp/cert" -key "$tmp/key" \
 	-accept 127.0.0.1:0

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+#include "ticket.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "record.h"
+#include "util.h"
+
+enum { HEADER = 4, RANDOM = 32 };
+enum { SHUT = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN };
+
+struct tickets {
+	SSL *ssl;
+	uint8_t random[RANDOM]; /* the client's: which handshake this is */
+	struct keygen *gen;
+	uint64_t seq;
+	uint8_t *waiting;      /* messages */
+	size_t len, room;
+	size_t left;	       /* of the last one, still to come */
+	bool skipping;	       /* ... and not to be kept */
+	atomic_bool refused;   /* OpenSSL wants no more */
+	/* between tickets_seal() and the end of tickets_feed() */
+	atomic_bool feeding;
+	uint8_t *sealed;
+	size_t sealed_len;
+};
+
+bool tickets_wanted(SSL *ssl)
+{
+	long mode = SSL_CTX_get_session_cache_mode(SSL_get_SSL_CTX(ssl));
+
+	return !SSL_is_server(ssl) && SSL_version(ssl) == TLS1_3_VERSION &&
+	       (mode & SSL_SESS_CACHE_CLIENT);
+}
+
+struct tickets *tickets_new(SSL *ssl, struct keygen *gen, uint64_t seq)
+{
+	struct tickets *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	SSL_up_ref(ssl);
+	t->ssl = ssl;
+	SSL_get_client_random(ssl, t->random, RANDOM);
+	t->gen = keygen_get(gen);
+	t->seq = seq;
+	SSL_free_buffers(ssl);
+	atomic_init(&t->refused, false);
+	atomic_init(&t->feeding, false);
+	return t;
+}
+
+void tickets_let_go(struct tickets *t)
+{
+	if (!t)
+		return;
+	keygen_put(t->gen);
+	t->gen = NULL;
+}
+
+static void wipe(uint8_t *bytes, size_t len)
+{
+	if (bytes)
+		OPENSSL_cleanse(bytes, len);
+	free(bytes);
+}
+
+void tickets_free(struct tickets *t)
+{
+	if (!t)
+		return;
+	wipe(t->waiting, t->room);
+	wipe(t->sealed, t->sealed_len);
+	SSL_free(t->ssl);
+	free(t);
+}
+
+/* ---- What arrives ------------------------------------------------------ */
+
+static bool reserve(struct tickets *t, size_t more)
+{
+	size_t room = t->room ? t->room : 512;
+	uint8_t *bytes;
+
+	if (more > TICKETS_WAIT_MAX - t->len)
+		return false;
+	while (room < t->len + more)
+		room *= 2;
+	if (room == t->room)
+		return true;
+	bytes = malloc(room);
+	if (!bytes)
+		return false;
+	if (t->len)
+		memcpy(bytes, t->waiting, t->len);
+	wipe(t->waiting, t->room);
+	t->waiting = bytes;
+	t->room = room;
+	return true;
+}
+
+static void append(struct tickets *t, const uint8_t *bytes, size_t len)
+{
+	if (len)
+		memcpy(t->waiting + t->len, bytes, len);
+	t->len += len;
+}
+
+void tickets_begin(struct tickets *t, const uint8_t header[4], size_t len)
+{
+	if (!t)
+		return;
+	t->left = len;
+	t->skipping = atomic_load(&t->refused) || !reserve(t, HEADER + len);
+	if (!t->skipping)
+		append(t, header, HEADER);
+}
+
+void tickets_add(struct tickets *t, const uint8_t *bytes, size_t len)
+{
+	if (!t)
+		return;
+	t->left -= len;
+	if (!t->skipping)
+		append(t, bytes, len);
+}
+
+/* ---- Sealing ----------------------------------------------------------- */
+
+static bool seal(struct tickets *t, struct engine *engine,
+		 struct engine_key *key, const uint8_t *content, size_t len)
+{
+	uint8_t *wire = t->sealed + t->sealed_len;
+	struct aead_op op = {
+		.key = key,
+		.seal = true,
+		.has_tail = true,
+		.tail = RECORD_HANDSHAKE,
+		.aad = wire,
+		.aad_len = RECORD_HEADER,
+		.in = content,
+		.in_len = len,
+		.out = wire + RECORD_HEADER,
+	};
+
+	record_put_header(wire, len + 1 + RECORD_TAG);
+	record_nonce(op.nonce, t->gen->iv, t->seq);
+	if (engine->ops->submit(engine, &op) != ENGINE_DONE || op.result)
+		return false;
+	t->seq++;
+	t->sealed_len += len + RECORD_OVERHEAD;
+	return true;
+}
+
+static bool seal_all(struct tickets *t, struct engine *engine)
+{
+	struct engine_key *key;
+	size_t done, n;
+	int error;
+
+	key = keygen_bind(t->gen, engine, &error);
+	if (!key)
+		return false;
+	for (done = 0; done < t->len; done += n) {
+		n = min_size(t->len - done, RECORD_PLAIN_MAX);
+		if (!seal(t, engine, key, t->waiting + done, n))
+			return false;
+	}
+	return true;
+}
+
+bool tickets_seal(struct tickets *t, struct engine *engine)
+{
+	size_t records;
+
+	if (!t || !t->len || t->left || atomic_load(&t->feeding))
+		return false;
+	records = t->len / RECORD_PLAIN_MAX + 1;
+	t->sealed = malloc(t->len + records * RECORD_OVERHEAD);
+	if (!t->sealed)
+		return false; /* another time */
+	t->sealed_len = 0;
+	if (!seal_all(t, engine))
+		atomic_store(&t->refused, true);
+	wipe(t->waiting, t->room);
+	t->waiting = NULL;
+	t->len = t->room = 0;
+	atomic_store(&t->feeding, true);
+	return true;
+}
+
+/* ---- Feeding ----------------------------------------------------------- */
+
+/* The application may have taken the SSL for another connection since. */
+static bool still_ours(SSL *ssl, const struct tickets *t)
+{
+	uint8_t random[RANDOM];
+
+	return SSL_get_shutdown(ssl) == SHUT && SSL_is_init_finished(ssl) &&
+	       SSL_get_client_random(ssl, random, RANDOM) == RANDOM &&
+	       !memcmp(random, t->random, RANDOM);
+}
+
+/*
+ * Has OpenSSL read them all? What it had decrypted before the hand-over comes
+ * first, and was handed over.
+ */
+static bool read_all(SSL *ssl)
+{
+	uint8_t scratch[512];
+	int n;
+
+	do {
+		n = SSL_read(ssl, scratch, sizeof(scratch));
+	} while (n > 0 || (SSL_get_error(ssl, n) == SSL_ERROR_WANT_READ &&
+			   BIO_pending(SSL_get_rbio(ssl)) > 0));
+	OPENSSL_cleanse(scratch, sizeof(scratch));
+	return SSL_get_error(ssl, n) == SSL_ERROR_WANT_READ;
+}
+
+/* An alert, if OpenSSL has one to send, must not go to the socket. */
+static bool read_from(SSL *ssl, BIO *records, BIO *answers)
+{
+	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
+	bool done;
+
+	if (rbio)
+		BIO_up_ref(rbio);
+	if (wbio)
+		BIO_up_ref(wbio);
+	BIO_up_ref(records);
+	BIO_up_ref(answers);
+	SSL_set0_rbio(ssl, records);
+	SSL_set0_wbio(ssl, answers);
+	SSL_set_shutdown(ssl, 0);
+	done = read_all(ssl);
+	SSL_set_shutdown(ssl, SHUT);
+	SSL_set0_rbio(ssl, rbio);
+	SSL_set0_wbio(ssl, wbio);
+	return done;
+}
+
+void tickets_feed(struct tickets *t)
+{
+	BIO *records = BIO_new_mem_buf(t->sealed, (int)t->sealed_len);
+	BIO *answers = BIO_new(BIO_s_mem());
+	bool done = false;
+
+	/* What this leaves in the error queue, SSL_get_error() would read. */
+	ERR_set_mark();
+	if (records && answers && still_ours(t->ssl, t)) {
+		BIO_set_mem_eof_return(records, -1);
+		done = read_from(t->ssl, records, answers);
+		SSL_free_buffers(t->ssl);
+	}
+	ERR_pop_to_mark();
+	BIO_free(records);
+	BIO_free(answers);
+	wipe(t->sealed, t->sealed_len);
+	t->sealed = NULL;
+	if (!done)
+		atomic_store(&t->refused, true);
+	atomic_store(&t->feeding, false);
+}
