@@ -146,6 +146,13 @@ struct tls_config {
 	 * then record_size.
 	 */
 	int record_ramp;
+	/*
+	 * Records sealed under one key before a KeyUpdate goes first; 2^24
+	 * for AES-GCM, 2^22 for AES-CCM, 2^62 for ChaCha20-Poly1305, and never
+	 * more than that. Of a peer that sends a quarter more under one key a
+	 * KeyUpdate is requested.
+	 */
+	uint64_t rekey_records;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -421,6 +428,26 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  */
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
 
+/* ---- Keys -------------------------------------------------------------- */
+
+/* Ask for the peer's KeyUpdate, too: update_requested of RFC 8446 4.6.3. */
+#define TLS_UPDATE_REQUESTED 1u
+
+/*
+ * Send under new keys from here on: a KeyUpdate (RFC 8446 4.6.3) goes out
+ * behind what was written so far; what is still kept by TLS_MORE goes under the
+ * new keys. Needs no call in the ordinary: it is done in time for every cipher
+ * (tls_config.rekey_records), and a peer's KeyUpdates are followed, and answered
+ * if they ask for it. Never waits: where the window is full, the KeyUpdate goes
+ * first when there is room. Peers end a connection with more than 32 KeyUpdates
+ * in a row and no data between them, and so does this library.
+ *
+ * Returns 0; -EPIPE after tls_shutdown(); -EINVAL: no such flags; or the
+ * connection's error.
+ */
+int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
+	ASYNCTLS_API(conn_update_keys);
+
 /* ---- The shape of records ---------------------------------------------- */
 
 /*
@@ -518,6 +545,8 @@ struct tls_stats {
 	uint64_t deferred_scheduled; /* times the worker was asked to watch */
 	uint64_t deferred_cancelled; /* ... and found the application busy */
 	uint64_t deferred_run;	     /* ... and transmitted in its stead */
+	uint64_t tx_rekeys; /* KeyUpdates sent */
+	uint64_t rx_rekeys; /* ... and received */
 };
 
 /*

@@ -450,6 +450,22 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	return n;
 }
 
+int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	if (flags & ~TLS_UPDATE_REQUESTED)
+		ret = error_set(-EINVAL, "tls_conn_update_keys(): no such "
+				"flags");
+	else
+		ret = conn_update_keys(conn, flags & TLS_UPDATE_REQUESTED);
+	ctx_leave(ctx);
+	return ret;
+}
+
 /* ---- Reading ----------------------------------------------------------- */
 
 static bool more_to_read(const struct tls_conn *conn)

@@ -8,10 +8,8 @@
 
 #include "error.h"
 
-enum {
-	MESSAGE_NEW_SESSION_TICKET = 4,
-	MESSAGE_KEY_UPDATE = 24,
-};
+/* As many KeyUpdates without data between them are a nuisance or an attack. */
+enum { MAX_UPDATES = 32 };
 
 void conn_init(struct tls_conn *conn, struct core *core, int fd,
 	       bool is_server)
@@ -127,53 +125,109 @@ static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 	return -EPROTO;
 }
 
-static int take_message(struct tls_conn *conn, uint8_t message)
+/* A message's header has come. */
+static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
+			 int *alert)
 {
 	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server) {
-		tickets_begin(conn->tickets, conn->message,
-			      conn->message_left);
+		tickets_begin(conn->tickets, conn->message, len);
 		return 0;
 	}
-	if (message == MESSAGE_KEY_UPDATE)
-		say(conn, "the peer sent a KeyUpdate, which this version does "
-			  "not carry");
-	else
+	if (message == MESSAGE_KEY_UPDATE && len == 1)
+		return 0;
+	if (message == MESSAGE_KEY_UPDATE) {
+		*alert = ALERT_DECODE_ERROR;
+		say(conn, "the peer sent a KeyUpdate of %zu bytes", len);
+	} else if (message == MESSAGE_CERTIFICATE_REQUEST && !conn->is_server) {
+		say(conn, "the peer asked for a certificate after the "
+			  "handshake, which only OpenSSL could send");
+	} else {
 		say(conn, "the peer sent handshake message %d after the "
 			  "handshake", message);
+	}
 	return -EPROTO;
 }
 
+static bool too_many_updates(struct tls_conn *conn)
+{
+	const uint64_t *rx_bytes = conn->account.stats.rx_bytes;
+	uint64_t data = rx_bytes[TLS_BY_CPU] + rx_bytes[TLS_BY_KERNEL];
+
+	if (data != conn->rx_data)
+		conn->updates = 0;
+	conn->rx_data = data;
+	return ++conn->updates > MAX_UPDATES;
+}
+
+/* RFC 8446 4.6.3; last: nothing is behind it in its record (5.1). */
+static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
+			   int *alert)
+{
+	int ret;
+
+	if (request > UPDATE_REQUESTED) {
+		*alert = ALERT_ILLEGAL_PARAMETER;
+		say(conn, "the peer sent a KeyUpdate that asks for %d",
+		    request);
+		return -EPROTO;
+	}
+	if (!last) {
+		say(conn, "the peer sent a KeyUpdate that does not end its "
+			  "record");
+		return -EPROTO;
+	}
+	if (too_many_updates(conn)) {
+		say(conn, "the peer sent more than %d KeyUpdates without data "
+			  "between them", MAX_UPDATES);
+		return -EPROTO;
+	}
+	ret = rx_update_keys(&conn->rx);
+	if (ret) {
+		*alert = ALERT_INTERNAL_ERROR;
+		say(conn, "the peer's next keys could not be derived: %s",
+		    strerror(-ret));
+		return ret;
+	}
+	conn->update_asked = false;
+	/* one that is still in line answers all the peer has asked so far */
+	if (request == UPDATE_REQUESTED && !conn->tx.updates && !conn->shut)
+		tx_update_keys(&conn->tx, false);
+	return 0;
+}
+
 /*
- * Messages may share a record or be spread over several (RFC 8446 5.1). Only
- * the four header bytes are looked at.
+ * Messages may share a record or be spread over several (RFC 8446 5.1).
  */
 static int take_handshake(struct tls_conn *conn, const uint8_t *content,
-			  size_t len)
+			  size_t len, int *alert)
 {
-	while (len) {
-		size_t skip = min_size(len, conn->message_left);
-		int ret;
+	const uint8_t *const end = content + len;
+	int ret = 0;
 
-		if (skip)
-			tickets_add(conn->tickets, content, skip);
-		content += skip;
-		len -= skip;
-		conn->message_left -= skip;
-		if (!len)
+	while (content < end && !ret) {
+		size_t n = min_size((size_t)(end - content),
+				    conn->message_left);
+
+		if (n && conn->message[0] == MESSAGE_KEY_UPDATE)
+			ret = take_key_update(conn, *content,
+					      content + 1 == end, alert);
+		else if (n)
+			tickets_add(conn->tickets, content, n);
+		content += n;
+		conn->message_left -= n;
+		if (content == end || ret)
 			break;
 		conn->message[conn->message_have++] = *content++;
-		len--;
-		if (conn->message_have < 4)
+		if (conn->message_have < sizeof(conn->message))
 			continue;
 		conn->message_have = 0;
 		conn->message_left = (size_t)conn->message[1] << 16 |
 				     (size_t)conn->message[2] << 8 |
 				     conn->message[3];
-		ret = take_message(conn, conn->message[0]);
-		if (ret)
-			return ret;
+		ret = begin_message(conn, conn->message[0], conn->message_left,
+				    alert);
 	}
-	return 0;
+	return ret;
 }
 
 int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
@@ -194,7 +248,7 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 		    type);
 		return -EPROTO;
 	}
-	ret = take_handshake(conn, content, len);
+	ret = take_handshake(conn, content, len, alert);
 	rx->in_message = conn->message_have || conn->message_left;
 	return ret;
 }
@@ -216,15 +270,25 @@ static void send_due_alert(struct tls_conn *conn)
 	conn->flushing = true;
 }
 
+static void send_due_update(struct tls_conn *conn)
+{
+	if (!conn->tx.update_due || conn->shut)
+		return; /* after close_notify there is nothing to protect */
+	if (tx_send_update(&conn->tx) == 0)
+		conn->flushing = true;
+}
+
 bool conn_flushed(const struct tls_conn *conn)
 {
 	return conn->tx.error ||
 	       (!conn->tx.held && !(conn->sealing && conn->tx.open_len) &&
-		conn->alert_due == ALERT_NONE);
+		conn->alert_due == ALERT_NONE &&
+		(!conn->tx.update_due || conn->shut));
 }
 
 static void push(struct tls_conn *conn)
 {
+	send_due_update(conn);
 	send_due_alert(conn);
 	if (conn->sealing && tx_seal_open(&conn->tx) == 0)
 		conn->sealing = false;
@@ -240,12 +304,30 @@ static void push(struct tls_conn *conn)
 		list_remove(&conn->held);
 }
 
+/*
+ * The peer is to stay within the limits of the cipher; if it has an eye on them
+ * itself, it is sooner.
+ */
+static void ask_for_update(struct tls_conn *conn)
+{
+	const struct rx *rx = &conn->rx;
+	uint64_t limit = conn->tx.record_limit;
+
+	if (conn->update_asked || conn->shut || rx->closed ||
+	    rx->seq - queue_count(&rx->queue) < limit + limit / 4)
+		return;
+	conn->update_asked = true;
+	tx_update_keys(&conn->tx, true);
+}
+
 void conn_advance(struct tls_conn *conn)
 {
 	if (conn->closing)
 		return;
-	if (!conn->error)
+	if (!conn->error) {
 		rx_advance(&conn->rx);
+		ask_for_update(conn);
+	}
 	if (conn->rx.error && !conn->error)
 		fail_read(conn);
 	push(conn);
@@ -261,6 +343,18 @@ void conn_flush(struct tls_conn *conn)
 {
 	conn->sealing = true;
 	conn_push(conn);
+}
+
+int conn_update_keys(struct tls_conn *conn, bool request)
+{
+	if (conn->error)
+		return conn->error;
+	if (conn->shut)
+		return error_set(-EPIPE, "there are no keys to update after "
+				 "tls_shutdown()");
+	tx_update_keys(&conn->tx, request);
+	push(conn);
+	return 0;
 }
 
 void conn_shutdown(struct tls_conn *conn)

@@ -46,6 +46,10 @@ struct tls_conn {
 	unsigned message_have;
 	size_t message_left;
 	struct tickets *tickets; /* where they are wanted, else NULL */
+
+	unsigned updates;   /* KeyUpdates in a row, with no data between */
+	uint64_t rx_data;   /* application bytes read when the last came */
+	bool update_asked;  /* of the peer, for this generation */
 };
 
 void conn_init(struct tls_conn *conn, struct core *core, int fd,
@@ -65,6 +69,12 @@ void conn_advance(struct tls_conn *conn);
 void conn_push(struct tls_conn *conn);
 /* That, and seal the open record first. */
 void conn_flush(struct tls_conn *conn);
+
+/*
+ * Send under new keys from here on, and ask for the peer's update if request
+ * is set. 0, the sticky error, or -EPIPE after conn_shutdown().
+ */
+int conn_update_keys(struct tls_conn *conn, bool request);
 
 /* Put close_notify in line, once, and refuse writes from now on. */
 void conn_shutdown(struct tls_conn *conn);

@@ -382,6 +382,7 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->record_size = config->record_size ? config->record_size :
 						  RECORD_PLAIN_MAX;
 	core->record_ramp = config->record_ramp != 0;
+	core->rekey_records = config->rekey_records;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
 	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);

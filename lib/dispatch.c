@@ -233,11 +233,27 @@ void dispatch_finish(struct dispatch *d, struct slot *slot)
 {
 	if (slot->by_kernel) {
 		take_off(d, slot);
+		if (dispatch_unconfirmed(slot))
+			return;
 		if (slot->op.result)
 			fail_over(d, slot, slot->op.result, false);
 		else
 			note_success(d, slot);
 	}
+	count(slot);
+}
+
+bool dispatch_unconfirmed(const struct slot *slot)
+{
+	return slot->by_kernel && !slot->op.seal &&
+	       slot->op.result == -EBADMSG;
+}
+
+void dispatch_confirm(struct dispatch *d, struct slot *slot)
+{
+	if (has(d->cpu, slot->gen->cipher))
+		fail_over(d, slot, -EBADMSG, false);
+	slot->by_kernel = false;
 	count(slot);
 }
 

@@ -69,9 +69,15 @@ int dispatch_submit(struct dispatch *d, struct slot *slot);
 
 /*
  * To be called from op.done(): has the CPU engine repeat what the kernel
- * failed, and counts. Afterwards op.result is final.
+ * failed, and counts. Afterwards op.result is final, but for an -EBADMSG of the
+ * kernel engine on receive: that may be for a KeyUpdate nobody has seen yet.
  */
 void dispatch_finish(struct dispatch *d, struct slot *slot);
+
+/* Is the slot's -EBADMSG the kernel engine's word alone? */
+bool dispatch_unconfirmed(const struct slot *slot);
+/* Have the CPU engine say whether it is true; then op.result is final. */
+void dispatch_confirm(struct dispatch *d, struct slot *slot);
 
 /* When the record longest in flight is overdue; UINT64_MAX without one. */
 uint64_t dispatch_due(const struct dispatch *d);

@@ -100,6 +100,24 @@ int keygen_next(struct keygen **next, const struct keygen *gen)
 	return error;
 }
 
+/*
+ * AES-GCM: 2^24.5 full records. ChaCha20-Poly1305: none before the sequence
+ * number's own. AES-CCM: 2^23 (RFC 9147 B.1), which is also what others get.
+ * All with room for what is in line when the limit is reached.
+ */
+uint64_t keygen_record_limit(const struct cipher *cipher)
+{
+	switch (cipher->id) {
+	case CIPHER_AES_128_GCM:
+	case CIPHER_AES_256_GCM:
+		return (uint64_t)1 << 24;
+	case CIPHER_CHACHA20_POLY1305:
+		return (uint64_t)1 << 62;
+	default:
+		return (uint64_t)1 << 22;
+	}
+}
+
 struct keygen *keygen_get(struct keygen *gen)
 {
 	gen->refs++;

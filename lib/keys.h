@@ -35,6 +35,9 @@ int keygen_new(struct keygen **gen, const struct cipher *cipher,
 /* The generation after a KeyUpdate (RFC 8446 7.2). Same errors. */
 int keygen_next(struct keygen **next, const struct keygen *gen);
 
+/* How many records may be sealed under one key (RFC 8446 5.5). */
+uint64_t keygen_record_limit(const struct cipher *cipher);
+
 struct keygen *keygen_get(struct keygen *gen);
 /* Drops a reference; the last one frees engine keys and wipes. NULL is fine. */
 void keygen_put(struct keygen *gen);

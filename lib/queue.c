@@ -98,6 +98,17 @@ bool queue_completed(struct queue *q, struct slot *slot, bool failed)
 	return before->state == SLOT_SUBMITTED;
 }
 
+void queue_rebind(struct slot *slot, struct keygen *gen, uint64_t seq)
+{
+	assert(slot->state != SLOT_SUBMITTED);
+	keygen_get(gen);
+	keygen_put(slot->gen);
+	slot->gen = gen;
+	slot->seq = seq;
+	slot->state = SLOT_OPEN;
+	record_nonce(slot->op.nonce, gen->iv, seq);
+}
+
 static void release(struct slot *slot, struct pool_account *account)
 {
 	if (slot->wire_block)

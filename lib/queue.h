@@ -3,7 +3,8 @@
  * The line of records of one direction of one connection. Invariants:
  *
  * 1. Sequence number, nonce and key generation are bound when a record enters
- *    the line, never in an engine.
+ *    the line, never in an engine. (On receive a KeyUpdate in front binds them
+ *    anew.)
  * 2. A completion only marks its slot; user-visible work happens elsewhere, in
  *    one place.
  * 3. A slot owns its memory until the socket (TX) or the application (RX) is
@@ -108,6 +109,12 @@ void queue_submitted(struct queue *q, struct slot *slot, uint64_t *peak);
  * still in flight.
  */
 bool queue_completed(struct queue *q, struct slot *slot, bool failed);
+
+/*
+ * Bind a record to another generation and sequence number, whatever came of it
+ * under the old: OPEN again. It must not be SUBMITTED.
+ */
+void queue_rebind(struct slot *slot, struct keygen *gen, uint64_t seq);
 
 /* Drop the head with its references; it must not be SUBMITTED. */
 void queue_pop(struct queue *q, struct pool_account *account);

@@ -29,12 +29,23 @@ enum record_type {
 	RECORD_DATA = 23,
 };
 
+/* RFC 8446 4, those that come after the handshake */
+enum record_message {
+	MESSAGE_NEW_SESSION_TICKET = 4,
+	MESSAGE_CERTIFICATE_REQUEST = 13,
+	MESSAGE_KEY_UPDATE = 24,
+};
+
+/* KeyUpdateRequest, RFC 8446 4.6.3 */
+enum record_key_update { UPDATE_NOT_REQUESTED, UPDATE_REQUESTED };
+
 /* RFC 8446 6, those we send */
 enum record_alert {
 	ALERT_CLOSE_NOTIFY = 0,
 	ALERT_UNEXPECTED_MESSAGE = 10,
 	ALERT_BAD_RECORD_MAC = 20,
 	ALERT_RECORD_OVERFLOW = 22,
+	ALERT_ILLEGAL_PARAMETER = 47,
 	ALERT_DECODE_ERROR = 50,
 	ALERT_INTERNAL_ERROR = 80,
 	ALERT_USER_CANCELED = 90,

@@ -18,6 +18,7 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 		.parse_alert = ALERT_NONE,
 		.gen = keygen_get(gen),
 		.seq = seq,
+		.ahead = core->depth,
 		.memory.pool = &core->rx_pool,
 		.recv_op.done = received,
 	};
@@ -182,6 +183,16 @@ static void opened(struct rx *rx, struct slot *slot)
 		rx->account->stats.out_of_order++;
 }
 
+/* It was taken for a record of an earlier generation. */
+static void rebind(struct rx *rx, struct slot *slot)
+{
+	bool had_waited = slot->state == SLOT_OPEN;
+
+	queue_rebind(slot, rx->gen, slot->seq);
+	if (slot->side_block && !had_waited)
+		rx->waiting++;
+}
+
 static void open_done(struct aead_op *op)
 {
 	struct slot *slot = container_of(op, struct slot, op);
@@ -189,6 +200,8 @@ static void open_done(struct aead_op *op)
 
 	dispatch_finish(&rx->core->dispatch, slot);
 	opened(rx, slot);
+	if (slot->gen != rx->gen)
+		rebind(rx, slot);
 	list_add_once(&rx->core->todo, rx->todo);
 }
 
@@ -230,11 +243,27 @@ static bool relocate(struct slot *slot)
 
 static void start(struct rx *rx, struct slot *slot)
 {
+	if (slot->side_block)
+		rx->waiting--;
 	if (dispatch_submit(&rx->core->dispatch, slot) == ENGINE_DONE)
 		opened(rx, slot);
 	else
 		queue_submitted(&rx->queue, slot,
 				&rx->account->stats.rx_in_flight_peak);
+}
+
+/* A synchronous engine gains nothing by opening before a record's turn. */
+static void open_ahead(struct rx *rx)
+{
+	unsigned i;
+
+	for (i = 0; rx->waiting && i < queue_count(&rx->queue) &&
+		    rx->queue.in_flight < rx->ahead; i++) {
+		struct slot *slot = queue_at(&rx->queue, i);
+
+		if (slot->state == SLOT_OPEN && slot->side_block)
+			start(rx, slot);
+	}
 }
 
 /* A whole record is at rx->parsed: into the line. */
@@ -265,8 +294,8 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->op.in = slot->wire + RECORD_HEADER;
 	slot->op.in_len = body;
 	slot->op.done = open_done;
-	/* A synchronous engine gains nothing by opening before its turn. */
-	if (slot->side_block)
+	if (slot->side_block && !rx->waiting++ &&
+	    rx->queue.in_flight < rx->ahead)
 		start(rx, slot);
 	return true;
 }
@@ -317,6 +346,33 @@ static void meet_the_end(struct rx *rx)
 		fail(rx, -ECONNRESET, ALERT_NONE);
 }
 
+/*
+ * A peer that sends one KeyUpdate after the other makes what is opened ahead
+ * be opened again each time: ahead shrinks with each, and grows with data.
+ */
+int rx_update_keys(struct rx *rx)
+{
+	struct keygen *next;
+	int ret = keygen_next(&next, rx->gen);
+	unsigned i;
+
+	if (ret)
+		return ret;
+	keygen_put(rx->gen);
+	rx->gen = next;
+	rx->seq = 0;
+	for (i = 1; i < queue_count(&rx->queue); i++) {
+		struct slot *slot = queue_at(&rx->queue, i);
+
+		slot->seq = rx->seq++;
+		if (slot->state != SLOT_SUBMITTED)
+			rebind(rx, slot);
+	}
+	rx->ahead = (rx->ahead + 1) / 2;
+	rx->account->stats.rx_rekeys++;
+	return 0;
+}
+
 /* Type and content of the head; whether it is to stay for reading. */
 static bool examine(struct rx *rx, struct slot *slot)
 {
@@ -336,12 +392,21 @@ static bool examine(struct rx *rx, struct slot *slot)
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
 		rx->account->stats.rx_bytes[by] += (size_t)n;
+		rx->ahead += rx->ahead < rx->core->depth;
 		return n > 0; /* an empty one is legal, and no end of file */
 	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);
 	if (ret)
 		fail(rx, ret, alert);
 	return false;
+}
+
+/* It is this record's turn, and the key is right: is the tag wrong? */
+static void confirm(struct rx *rx, struct slot *slot)
+{
+	queue_rebind(slot, slot->gen, slot->seq);
+	dispatch_confirm(&rx->core->dispatch, slot);
+	opened(rx, slot);
 }
 
 static void look_at_head(struct rx *rx)
@@ -353,6 +418,8 @@ static void look_at_head(struct rx *rx)
 			start(rx, head);
 		if (head->state == SLOT_SUBMITTED)
 			return;
+		if (dispatch_unconfirmed(head))
+			confirm(rx, head);
 		if (head->state == SLOT_FAILED) {
 			bool forged = head->op.result == -EBADMSG;
 
@@ -374,6 +441,7 @@ void rx_advance(struct rx *rx)
 {
 	cut(rx);
 	look_at_head(rx);
+	open_ahead(rx);
 	if (!queue_count(&rx->queue) && rx->out) {
 		block_put(&rx->memory, rx->out);
 		rx->out = NULL;

@@ -10,6 +10,10 @@
  * 3. One receive is in flight per connection, into a pooled buffer that is
  *    chosen when data has arrived, so an idle connection has none; or, with
  *    part of a record in hand, right behind that part.
+ * 4. A record is opened under the generation that the records before it, as far
+ *    as the head has come, leave in force. If the head then meets a KeyUpdate,
+ *    what is in line is opened again; so an -EBADMSG means nothing until its
+ *    record is at the head.
  */
 #ifndef ASYNCTLS_RX_H
 #define ASYNCTLS_RX_H
@@ -41,8 +45,10 @@ struct rx {
 	bool eof;    /* TCP has ended */
 	/* set by control: half a message was seen, data must not be next */
 	bool in_message;
-	struct keygen *gen;
+	struct keygen *gen; /* of the records behind the head */
 	uint64_t seq;
+	unsigned ahead;	  /* records in an engine at most */
+	unsigned waiting; /* OPEN records that an engine is to have soon */
 	struct queue queue;
 	struct pool_account memory;
 	struct block *chunk; /* received, not yet cut into records: */
@@ -69,6 +75,12 @@ int rx_preload_sealed(struct rx *rx, const uint8_t *sealed, size_t len);
  * head, receive on. Sets rx->error when the head has met an error.
  */
 void rx_advance(struct rx *rx);
+
+/*
+ * From control, at a KeyUpdate: what is behind it belongs to the next key
+ * generation, whatever was made of it already. 0, -ENOMEM or -EIO.
+ */
+int rx_update_keys(struct rx *rx);
 
 /* Is there plaintext to read? */
 bool rx_readable(const struct rx *rx);

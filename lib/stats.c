@@ -65,7 +65,8 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		",\"op_sockets_peak\":%ju,\"memory_now\":%ju"
 		",\"memory_peak\":%ju,\"memory_parked\":%ju"
 		",\"deferred_scheduled\":%ju,\"deferred_cancelled\":%ju"
-		",\"deferred_run\":%ju}",
+		",\"deferred_run\":%ju,\"tx_rekeys\":%ju"
+		",\"rx_rekeys\":%ju}",
 		BY_ENGINE(tx_records), BY_ENGINE(tx_bytes),
 		BY_ENGINE(rx_records), BY_ENGINE(rx_bytes), s->tx_copied_bytes,
 		s->tx_padding_bytes, s->tx_in_flight_now, s->rx_in_flight_now,
@@ -76,5 +77,6 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		s->enters, s->allocations, s->connections, s->connections_now,
 		s->connections_failed, s->op_sockets_now, s->op_sockets_peak,
 		s->memory_now, s->memory_peak, s->memory_parked,
-		s->deferred_scheduled, s->deferred_cancelled, s->deferred_run);
+		s->deferred_scheduled, s->deferred_cancelled, s->deferred_run,
+		s->tx_rekeys, s->rx_rekeys);
 }

@@ -16,10 +16,14 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
+		.record_limit = core->rekey_records,
 		.record_size = core->record_size,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
+	if (!tx->record_limit ||
+	    tx->record_limit > keygen_record_limit(gen->cipher))
+		tx->record_limit = keygen_record_limit(gen->cipher);
 	queue_init(&tx->queue, &core->slots);
 }
 
@@ -31,6 +35,9 @@ static void sealed(struct tx *tx, struct slot *slot)
 
 	if (queue_completed(&tx->queue, slot, failed))
 		tx->account->stats.out_of_order++;
+	/* a generation ends with its last completion, not its last send */
+	keygen_put(slot->gen);
+	slot->gen = NULL;
 	if (failed || !slot->side_block)
 		return;
 	/* the plaintext is not needed again; the next one finds it in cache */
@@ -181,10 +188,54 @@ static size_t record_limit(struct tx *tx)
 	return tx->record_size;
 }
 
+void tx_update_keys(struct tx *tx, bool request)
+{
+	tx->update_due = true;
+	tx->update_request |= request;
+}
+
+/* The next generation is there before the KeyUpdate that leads to it. */
+static int send_update(struct tx *tx)
+{
+	const uint8_t message[] = { MESSAGE_KEY_UPDATE, 0, 0, 1,
+				    tx->update_request };
+	struct keygen *next;
+	int ret = keygen_next(&next, tx->gen);
+
+	if (ret)
+		return ret;
+	if (!seal(tx, RECORD_HANDSHAKE, message, sizeof(message), NULL)) {
+		keygen_put(next);
+		return -EAGAIN;
+	}
+	keygen_put(tx->gen);
+	tx->gen = next;
+	tx->seq = 0;
+	tx->updates++;
+	tx->update_due = tx->update_request = false;
+	tx->account->stats.tx_rekeys++;
+	return 0;
+}
+
+int tx_send_update(struct tx *tx)
+{
+	int ret;
+
+	if (tx->error)
+		return tx->error;
+	if (!tx->update_due && tx->seq < tx->record_limit)
+		return 0;
+	ret = tx_room(tx) ? send_update(tx) : -EAGAIN;
+	if (ret == -EIO)
+		tx->error = ret;
+	return ret;
+}
+
 static bool seal_data(struct tx *tx, const uint8_t *in, size_t len,
 		      struct block *in_block)
 {
-	if (!tx_room(tx) || !seal(tx, RECORD_DATA, in, len, in_block))
+	if (!tx_room(tx) || tx_send_update(tx) || !tx_room(tx) ||
+	    !seal(tx, RECORD_DATA, in, len, in_block))
 		return false;
 	if (tx->core->record_ramp) {
 		tx->last_data = now_ns();
@@ -387,6 +438,7 @@ static void advance(struct tx *tx, size_t n)
 			break;
 		n -= head->wire_len;
 		tx->unsent -= head->content_len;
+		tx->updates -= head->type == RECORD_HANDSHAKE;
 		tx->account->stats.sent_records++;
 		queue_pop(&tx->queue, &tx->memory);
 	}

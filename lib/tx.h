@@ -11,6 +11,8 @@
  *    copy is what another engine starts from if the first fails. A record whose
  *    plaintext comes in several pieces is put together in the open record, and
  *    then that is the one copy.
+ * 4. A KeyUpdate is a record in line like others, the last of its generation:
+ *    both generations may be in flight.
  */
 #ifndef ASYNCTLS_TX_H
 #define ASYNCTLS_TX_H
@@ -53,6 +55,10 @@ struct tx {
 	int error; /* sticky; nothing more is sealed or sent */
 	struct keygen *gen;
 	uint64_t seq;
+	uint64_t record_limit; /* under one generation, then a KeyUpdate */
+	bool update_due;       /* a KeyUpdate goes before any more data */
+	bool update_request;   /* ... and asks for the peer's */
+	unsigned updates;      /* KeyUpdates in line */
 	struct queue queue;
 	struct pool_account memory;
 	struct block *wire; /* records are carved from these */
@@ -89,6 +95,15 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more);
 
 /* Seal the open record, if there is one. 0, -EAGAIN (no room) or error. */
 int tx_seal_open(struct tx *tx);
+
+/*
+ * Send under new keys from here on: a KeyUpdate (RFC 8446 4.6.3) goes in line
+ * when there is room, before any more data; the open record goes under the new
+ * keys. Asks for the peer's update, too, if request is set.
+ */
+void tx_update_keys(struct tx *tx, bool request);
+/* Put a KeyUpdate that is due in line. 0, -EAGAIN (no room) or error. */
+int tx_send_update(struct tx *tx);
 
 /* Put an alert in line. 0, -EAGAIN (no room) or error. */
 int tx_alert(struct tx *tx, uint8_t level, uint8_t description);

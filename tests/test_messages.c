@@ -15,8 +15,6 @@
 #include "hostile.h"
 
 enum {
-	MESSAGE_TICKET = 4,
-	MESSAGE_KEY_UPDATE = 24,
 	ALERT_HANDSHAKE_FAILURE = 40,
 };
 
@@ -151,7 +149,7 @@ static void an_alert_of_another_length_is_a_decode_error(void **state)
 /* ---- Handshake messages ------------------------------------------------ */
 
 enum { TICKET_BODY = 20, TICKET = 4 + TICKET_BODY };
-static const uint8_t ticket[TICKET] = { MESSAGE_TICKET, 0, 0, TICKET_BODY };
+static const uint8_t ticket[TICKET] = { MESSAGE_NEW_SESSION_TICKET, 0, 0, TICKET_BODY };
 
 static void a_client_skips_tickets_split_anywhere(void **state)
 {
@@ -206,41 +204,6 @@ static void a_ticket_at_a_server_is_unexpected(void **state)
 	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
 }
 
-static void key_update(enum tls_context_kind kind)
-{
-	static const uint8_t message[5] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 0 };
-
-	begin(kind);
-	wire_send(&w, RECORD_DATA, "before", 6);
-	wire_send(&w, RECORD_HANDSHAKE, message, sizeof(message));
-	wire_send(&w, RECORD_DATA, "after", 5);
-	expect_data("before", 6);
-	assert_int_equal(tls_read(w.conn, content, 1), -EPROTO);
-	assert_non_null(strstr(tls_conn_error(w.conn), "KeyUpdate"));
-	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
-}
-
-static void a_key_update_ends_the_connection(void **state)
-{
-	(void)state;
-	both_kinds(key_update);
-}
-
-static void a_key_update_behind_a_ticket_is_seen(void **state)
-{
-	uint8_t both[TICKET + 5] = { 0 };
-
-	(void)state;
-	begin_client();
-	memcpy(both, ticket, TICKET);
-	both[TICKET] = MESSAGE_KEY_UPDATE;
-	both[TICKET + 3] = 1;
-	wire_send(&w, RECORD_HANDSHAKE, both, sizeof(both));
-	assert_int_equal(tls_read(w.conn, content, 1), -EPROTO);
-	assert_non_null(strstr(tls_conn_error(w.conn), "KeyUpdate"));
-	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
-}
-
 static void another_handshake_message_is_unexpected(void **state)
 {
 	static const uint8_t types[] = { 0, 1, 2, 8, 11, 13, 20, 254 };
@@ -288,8 +251,6 @@ int main(void)
 		TEST(a_client_skips_a_ticket_of_one_byte_records),
 		TEST(a_client_skips_tickets_that_share_a_record),
 		TEST(a_ticket_at_a_server_is_unexpected),
-		TEST(a_key_update_ends_the_connection),
-		TEST(a_key_update_behind_a_ticket_is_seen),
 		TEST(another_handshake_message_is_unexpected),
 		TEST(an_empty_handshake_record_is_unexpected),
 		TEST(data_inside_a_handshake_message_is_unexpected),

@@ -129,6 +129,7 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	config.deadline_ms = o->deadline_ms;
 	config.record_size = o->record_size;
 	config.record_ramp = o->record_ramp;
+	config.rekey_records = o->rekey_records;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);
@@ -143,6 +144,8 @@ static void connect_to(struct wire *w, const struct wire_options *o)
 		.secret_len = cipher->secret_len,
 		.tx_secret = our_secret,
 		.rx_secret = peer_secret,
+		.tx_seq = o->tx_seq,
+		.rx_seq = o->rx_seq,
 		.is_server = !o->we_are_client,
 	};
 	int fd[2];
@@ -151,7 +154,8 @@ static void connect_to(struct wire *w, const struct wire_options *o)
 	w->conn_fd = fd[0];
 	w->fd = fd[1];
 	set_blocking(w->conn_fd, o->blocking);
-	w->seal_seq = w->open_seq = 0;
+	w->seal_seq = o->rx_seq;
+	w->open_seq = o->tx_seq;
 	assert_int_equal(keygen_new(&w->seal, cipher, peer_secret), 0);
 	assert_int_equal(keygen_new(&w->open, cipher, our_secret), 0);
 	if (tls_handoff_secrets(&w->conn, w->ctx, w->conn_fd, &secrets))
@@ -210,6 +214,23 @@ void wire_free(struct wire *w)
 	if (w->recorder)
 		recorder_free(w->recorder);
 	disconnect(w);
+}
+
+/* ---- Keys -------------------------------------------------------------- */
+
+static void ratchet(struct keygen **gen, uint64_t *seq)
+{
+	struct keygen *next;
+
+	assert_int_equal(keygen_next(&next, *gen), 0);
+	keygen_put(*gen);
+	*gen = next;
+	*seq = 0;
+}
+
+void wire_next_keys(struct wire *w)
+{
+	ratchet(&w->seal, &w->seal_seq);
 }
 
 /* ---- Records ----------------------------------------------------------- */
@@ -272,6 +293,7 @@ ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
 	uint8_t *body = record + RECORD_HEADER;
 	size_t len = ((size_t)record[3] << 8 | record[4]) - RECORD_TAG;
 	uint8_t nonce[RECORD_NONCE];
+	ssize_t plain;
 	int n, ok;
 
 	w->inner_len = len;
@@ -286,7 +308,11 @@ ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
 	if (!ok)
 		fail_msg("record %d does not authenticate",
 			 (int)w->open_seq - 1);
-	return record_inner(content, len, type);
+	plain = record_inner(content, len, type);
+	if (plain == 5 && *type == RECORD_HANDSHAKE &&
+	    content[0] == MESSAGE_KEY_UPDATE)
+		ratchet(&w->open, &w->open_seq);
+	return plain;
 }
 
 /*

@@ -28,6 +28,8 @@ struct wire_options {
 	unsigned deadline_ms;
 	size_t record_size;
 	bool record_ramp;
+	uint64_t rekey_records;
+	uint64_t tx_seq, rx_seq; /* ours to begin with */
 	struct fake_engine *fake; /* in the kernel engine's place */
 	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
@@ -61,6 +63,11 @@ struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
  */
 size_t wire_seal(struct wire *w, uint8_t type, const void *content, size_t len,
 		 size_t pad, uint8_t *out);
+/*
+ * The other end's next keys, as after a KeyUpdate that it has sent; received,
+ * one is followed by wire_open().
+ */
+void wire_next_keys(struct wire *w);
 /* Seal and send. */
 void wire_send(struct wire *w, uint8_t type, const void *content, size_t len);
 /* Send bytes as they are. */
