@@ -7,6 +7,7 @@
 
 #include "engine.h"
 #include "record.h"
+#include "secret.h"
 #include "util.h"
 
 #ifdef HAVE_IPSEC_MB
@@ -163,7 +164,7 @@ static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
 	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
 	struct engine_key *k;
 
-	k = aligned_alloc(64, (sizeof(*k) + 63) & ~(size_t)63);
+	k = secret_alloc(sizeof(*k)); /* aligned for vectors */
 	if (!k)
 		return -ENOMEM;
 	k->cipher = cipher;
@@ -185,8 +186,7 @@ static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
 static void cpu_key_free(struct engine *engine, struct engine_key *key)
 {
 	(void)engine;
-	explicit_bzero(key, sizeof(*key));
-	free(key);
+	secret_free(key, sizeof(*key));
 }
 
 static bool cpu_abandon(struct engine *engine, struct aead_op *op)

@@ -2,13 +2,14 @@
 #include "keys.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+
+#include "secret.h"
 
 /* HKDF-Expand-Label(secret, label, "", len), RFC 8446 7.1. */
 static int expand_label(EVP_KDF_CTX *kdf, const struct cipher *cipher,
@@ -43,8 +44,7 @@ static EVP_KDF_CTX *tls13_kdf(void)
 
 static void wipe_free(struct keygen *gen)
 {
-	OPENSSL_cleanse(gen, sizeof(*gen));
-	free(gen);
+	secret_free(gen, sizeof(*gen));
 }
 
 static int expand_keys(struct keygen *gen, EVP_KDF_CTX *kdf)
@@ -61,7 +61,7 @@ static int expand_keys(struct keygen *gen, EVP_KDF_CTX *kdf)
 int keygen_new(struct keygen **gen, const struct cipher *cipher,
 	       const uint8_t *secret)
 {
-	struct keygen *new = calloc(1, sizeof(*new));
+	struct keygen *new = secret_alloc(sizeof(*new));
 	EVP_KDF_CTX *kdf;
 	int error = -EIO;
 

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct slot_array {
 	struct slot_array *next;
@@ -116,6 +117,8 @@ static void release(struct slot *slot, struct pool_account *account)
 	if (slot->side_block)
 		block_put(account, slot->side_block);
 	keygen_put(slot->gen);
+	/* Of record 0 it is the IV. */
+	explicit_bzero(slot->op.nonce, sizeof(slot->op.nonce));
 }
 
 /* An empty line gives its array back. */

@@ -42,11 +42,13 @@ void *__real_calloc(size_t n, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
 void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd,
 		  off_t offset);
+void *__real_secret_alloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_aligned_alloc(size_t align, size_t size);
 void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd,
 		  off_t offset);
+void *__wrap_secret_alloc(size_t size);
 
 static bool fails(void)
 {
@@ -84,6 +86,11 @@ void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd,
 	if (fails())
 		return MAP_FAILED;
 	return __real_mmap(addr, len, prot, flags, fd, offset);
+}
+
+void *__wrap_secret_alloc(size_t size)
+{
+	return fails() ? NULL : __real_secret_alloc(size);
 }
 
 static void fail_from(long n, bool on)

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a connection leaves in memory: every writable mapping of the process is
+ * searched for its secrets and keys. The test knows them in disguise only, so
+ * that it does not find itself.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <malloc.h>
+#include <openssl/crypto.h>
+
+#include "asynctls.h"
+#include "conn.h"
+#include "handoff_check.h"
+#include "keys.h"
+#include "wire.h"
+
+/* ---- Needles ----------------------------------------------------------- */
+
+enum { NEEDLE = 12, DISGUISE = 0xa5, MAX_NEEDLES = 64 };
+
+static struct {
+	uint8_t bytes[NEEDLE];
+	const char *what;
+	int found;
+} needle[MAX_NEEDLES];
+static int needles;
+/* Where they may be while they are in use: the memory for keys. */
+static uintptr_t home;
+enum { HOME = 64 << 10 };
+static int strays;
+
+/* The first bytes of something, which must not begin with a repetition. */
+static void add_needle(const char *what, const uint8_t *bytes)
+{
+	assert_true(needles < MAX_NEEDLES);
+	needle[needles].what = what;
+	for (int i = 0; i < NEEDLE; i++)
+		needle[needles].bytes[i] = bytes[i] ^ DISGUISE;
+	needles++;
+}
+
+/* All of it that could be recognised: its ends, for a long one the middle. */
+static void add_needles(const char *what, const uint8_t *bytes, size_t len)
+{
+	for (size_t at = 0; at + NEEDLE <= len; at += 16)
+		add_needle(what, bytes + at);
+}
+
+static void add_generation(const struct keygen *gen)
+{
+	const struct cipher *c = gen->cipher;
+	uint8_t expanded[256];
+
+	add_needles("a traffic secret", gen->secret, 32);
+	add_needles("a key", gen->key, c->key_len);
+	add_needle("an IV", gen->iv);
+	if (!gen->bound[0].key)
+		return;
+	/* the expanded key, behind the key itself, as the engine keeps it */
+	memcpy(expanded, gen->bound[0].key, sizeof(expanded));
+	if (c->id != CIPHER_CHACHA20_POLY1305)
+		add_needles("an expanded key", expanded + 32, 96);
+	explicit_bzero(expanded, sizeof(expanded));
+}
+
+/* ---- Searching --------------------------------------------------------- */
+
+enum { ROOM = 1 << 20 };
+static uint8_t *haystack; /* which is not searched */
+
+/* bytes are a copy of what is at address */
+static void look(uintptr_t address, const uint8_t *bytes, size_t len)
+{
+	for (int i = 0; i < needles; i++) {
+		const uint8_t *n = needle[i].bytes;
+		const uint8_t first = n[0] ^ DISGUISE, *p = bytes;
+		const uint8_t *end = bytes + len - NEEDLE + 1;
+		int k;
+
+		for (; p < end && (p = memchr(p, first, (size_t)(end - p)));
+		     p++) {
+			for (k = 1; k < NEEDLE; k++)
+				if ((p[k] ^ DISGUISE) != n[k])
+					break;
+			if (k < NEEDLE)
+				continue;
+			needle[i].found++;
+			strays += address + (uintptr_t)(p - bytes) - home >=
+				  HOME;
+		}
+	}
+}
+
+static void look_from(uintptr_t from, uintptr_t to)
+{
+	while (to - from >= NEEDLE) {
+		size_t len = to - from < ROOM ? to - from : ROOM;
+		struct iovec local = { haystack, len };
+		struct iovec remote = { (void *)from, len };
+		ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1,
+					     0);
+
+		if (n < NEEDLE)
+			return; /* a device's, or beyond the end of a file */
+		look(from, haystack, (size_t)n);
+		from += (size_t)n - NEEDLE + 1;
+	}
+}
+
+/* How many needles are found at least once. */
+static int search(bool tell)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long from, to;
+	char line[512], mode[5];
+	int found = 0;
+
+	strays = 0;
+	assert_non_null(maps);
+	for (int i = 0; i < needles; i++)
+		needle[i].found = 0;
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %4s", &from, &to, mode) == 3 &&
+		    mode[0] == 'r' && mode[1] == 'w' &&
+		    (uintptr_t)haystack - from >= to - from)
+			look_from(from, to);
+	fclose(maps);
+	explicit_bzero(haystack, ROOM);
+	for (int i = 0; i < needles; i++) {
+		found += needle[i].found > 0;
+		if (tell && needle[i].found)
+			print_message("%s, %d times\n", needle[i].what,
+				      needle[i].found);
+	}
+	return found;
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	needles = 0;
+	haystack = mmap(NULL, ROOM, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return haystack == MAP_FAILED;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	return munmap(haystack, ROOM);
+}
+
+/* Not where a sanitizer's shadow fills the address space. */
+static void skip_under_sanitizers(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	skip();
+#endif
+}
+
+/* All can be found; where they are safe, and nowhere else. */
+static void assert_found_at_home(const struct keygen *gen)
+{
+	home = (uintptr_t)gen & ~(uintptr_t)(HOME - 1);
+	assert_int_equal(search(false), needles);
+	assert_int_equal(strays, 0);
+}
+
+/* ---- Connections from secrets ------------------------------------------ */
+
+static void converse(struct tls_conn *conn, struct tls_conn *peer)
+{
+	char buf[2000] = "";
+
+	assert_int_equal(tls_write(conn, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(tls_flush(conn), 0);
+	assert_int_equal(tls_read(peer, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(tls_write(peer, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(tls_flush(peer), 0);
+	assert_int_equal(tls_read(conn, buf, sizeof(buf)), sizeof(buf));
+}
+
+static void take_ends(struct tls_conn *conn[2], struct tls_context *ctx,
+		      const int fd[2], uint16_t suite)
+{
+	uint8_t secret[2][CIPHER_SECRET_MAX];
+	struct tls_secrets s = { .cipher_suite = suite };
+	int i;
+
+	s.secret_len = suite == TLS_AES_256_GCM ? 48 : 32;
+	assert_int_equal(getrandom(secret, sizeof(secret), 0), sizeof(secret));
+	for (i = 0; i < 2; i++) {
+		s.tx_secret = secret[i];
+		s.rx_secret = secret[!i];
+		s.is_server = i;
+		if (tls_handoff_secrets(&conn[i], ctx, fd[i], &s))
+			fail_msg("%s", tls_last_error());
+	}
+	explicit_bzero(secret, sizeof(secret));
+}
+
+static void nothing_is_left_of(uint16_t suite, enum tls_context_kind kind)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	struct tls_conn *conn[2];
+	int fd[2];
+
+	needles = 0;
+	config.kind = kind;
+	config.engine = TLS_ENGINE_CPU;
+	assert_int_equal(tls_context_new(&ctx, &config), 0);
+	socket_pair(fd, false);
+	take_ends(conn, ctx, fd, suite);
+	converse(conn[0], conn[1]);
+	add_generation(conn[0]->tx.gen);
+	add_generation(conn[0]->rx.gen);
+	assert_found_at_home(conn[0]->tx.gen);
+	tls_close(conn[0], 0);
+	tls_close(conn[1], 0);
+	assert_int_equal(search(true), 0);
+	tls_context_free(ctx);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void closing_leaves_no_secret_in_memory(void **state)
+{
+	static const uint16_t suites[] = { TLS_AES_128_GCM, TLS_AES_256_GCM,
+					   TLS_CHACHA20_POLY1305 };
+
+	(void)state;
+	skip_under_sanitizers();
+	for (int i = 0; i < 3; i++) {
+		nothing_is_left_of(suites[i], TLS_CONTEXT_LOOP);
+		nothing_is_left_of(suites[i], TLS_CONTEXT_WORKER);
+	}
+}
+
+/* ---- Connections from OpenSSL ------------------------------------------ */
+
+/* OpenSSL does not wipe all that it frees; that is not the question here. */
+static void wiping_free(void *ptr, const char *file, int line)
+{
+	(void)file, (void)line;
+	if (ptr)
+		explicit_bzero(ptr, malloc_usable_size(ptr));
+	free(ptr);
+}
+
+static void *plain_malloc(size_t size, const char *file, int line)
+{
+	(void)file, (void)line;
+	return malloc(size);
+}
+
+static void *wiping_realloc(void *ptr, size_t size, const char *file, int line)
+{
+	void *new = size ? malloc(size) : NULL;
+	size_t old = ptr ? malloc_usable_size(ptr) : 0;
+
+	if (size && !new)
+		return NULL;
+	if (new && ptr)
+		memcpy(new, ptr, old < size ? old : size);
+	wiping_free(ptr, file, line);
+	return new;
+}
+
+/* What OpenSSL's handshake has left on the stack. */
+__attribute__((noinline)) static void clear_stack(void)
+{
+	char room[256 << 10];
+
+	explicit_bzero(room, sizeof(room));
+}
+
+static void a_hand_over_leaves_no_secret_in_memory(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	struct tls_conn *conn[2];
+	struct tls_pair pair;
+
+	(void)state;
+	skip_under_sanitizers();
+	config.kind = TLS_CONTEXT_LOOP;
+	config.engine = TLS_ENGINE_CPU;
+	assert_int_equal(tls_context_new(&ctx, &config), 0);
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	assert_still_usable(pair.server, pair.client);
+	clear_stack();
+	assert_int_equal(tls_handoff(&conn[0], ctx, pair.server), 0);
+	assert_int_equal(tls_handoff(&conn[1], ctx, pair.client), 0);
+	SSL_free(pair.server);
+	SSL_free(pair.client);
+	pair.server = pair.client = NULL;
+	converse(conn[0], conn[1]);
+	add_generation(conn[0]->tx.gen);
+	add_generation(conn[0]->rx.gen);
+	assert_found_at_home(conn[0]->tx.gen);
+	tls_close(conn[0], 0);
+	tls_close(conn[1], 0);
+	assert_int_equal(search(true), 0);
+	tls_context_free(ctx);
+	tls_pair_free(&pair);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+	const struct CMUnitTest tests[] = {
+		TEST(closing_leaves_no_secret_in_memory),
+		TEST(a_hand_over_leaves_no_secret_in_memory),
+	};
+
+	/* before OpenSSL allocates anything */
+	CRYPTO_set_mem_functions(plain_malloc, wiping_realloc, wiping_free);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
