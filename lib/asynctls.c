@@ -178,6 +178,19 @@ static void settle(struct tls_conn *conn)
 	ctx_mark(ctx, conn);
 }
 
+/*
+ * A loop comes back to wait, and takes the sends of many connections along in
+ * one system call; but an engine is not to lie idle, nor is a full send to leave
+ * the cache.
+ */
+static bool worth_submitting(const struct tls_conn *conn)
+{
+	if (conn->core->dispatch.kernel)
+		return true;
+	return conn->tx.sending && (conn->ctx->kind == TLS_CONTEXT_WORKER ||
+				    tx_due(&conn->tx));
+}
+
 static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 {
 	ssize_t n;
@@ -192,7 +205,7 @@ static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 	if (!more && conn->tx.open && (n || !from->error))
 		conn->sealing = true; /* there was no room for it */
 	conn_advance(conn);
-	if (conn->core->dispatch.kernel || conn->tx.sending)
+	if (worth_submitting(conn))
 		ctx_submit(conn->ctx);
 	return n < 0 ? conn->error : n;
 }

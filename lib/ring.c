@@ -280,6 +280,13 @@ int ring_sendmsg(struct ring *ring, int fd, const struct msghdr *msg,
 	return 0;
 }
 
+/* Spare the kernel a look for data where there was none a moment ago. */
+static void wait_if_drained(struct io_uring_sqe *sqe, const struct ring_op *op)
+{
+	if (op->drained)
+		sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+}
+
 int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 	      struct ring_op *op)
 {
@@ -288,6 +295,7 @@ int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 	if (!sqe)
 		return -EAGAIN;
 	io_uring_prep_recv(sqe, fd, buf, len, 0);
+	wait_if_drained(sqe, op);
 	set_tagged(sqe, op, 0);
 	return 0;
 }
@@ -301,6 +309,7 @@ int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
 	io_uring_prep_recv(sqe, fd, NULL, 0, 0);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = POOL_GROUP;
+	wait_if_drained(sqe, op);
 	set_tagged(sqe, op, 0);
 	return 0;
 }
@@ -453,6 +462,7 @@ static bool deliver(const struct io_uring_cqe *cqe)
 		buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
 	if (cqe->user_data & TAG_REQUEST && result >= 0)
 		result = -EIO; /* a short sendmsg */
+	op->drained = result > 0 && !(cqe->flags & IORING_CQE_F_SOCK_NONEMPTY);
 	op->done(op, result, buffer);
 	return true;
 }

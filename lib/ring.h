@@ -23,6 +23,7 @@ struct ring;
  */
 struct ring_op {
 	void (*done)(struct ring_op *op, int result, int buffer);
+	bool drained; /* the ring's: the latest receive left the socket empty */
 };
 
 enum ring_kind {

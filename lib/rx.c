@@ -27,23 +27,26 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 
 /* ---- Receiving --------------------------------------------------------- */
 
+/* Have the ring's pool hold buffer number i. False: no memory. */
+static bool refill(struct core *core, int i)
+{
+	struct block *b = core->receive_blocks[i];
+
+	if (b)
+		return true;
+	b = core->receive_blocks[i] = pool_take_unowned(&core->rx_pool);
+	if (b)
+		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
+	return b;
+}
+
 bool rx_fill_pool(struct core *core)
 {
 	bool any = false;
 	int i;
 
-	for (i = 0; i < RING_BUFFERS; i++) {
-		struct block *b;
-
-		if (!core->receive_blocks[i]) {
-			b = pool_take_unowned(&core->rx_pool);
-			if (!b)
-				continue;
-			core->receive_blocks[i] = b;
-			ring_pool_add(core->ring, b->data, RX_BLOCK, i);
-		}
-		any = true;
-	}
+	for (i = 0; i < RING_BUFFERS; i++)
+		any |= refill(core, i);
 	return any;
 }
 
@@ -63,7 +66,7 @@ static void adopt(struct rx *rx, int buffer)
 
 	core->receive_blocks[buffer] = NULL;
 	pool_adopt(&rx->memory, b);
-	rx_fill_pool(core);
+	refill(core, buffer);
 	drop_chunk(rx);
 	rx->chunk = b;
 }
