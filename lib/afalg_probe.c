@@ -282,7 +282,8 @@ static bool wait_for(struct probe *probe, unsigned count)
 	while (count--)
 		if (!probe->requests[count].done)
 			probe->engine->ops->abandon(probe->engine,
-						    &probe->requests[count].op);
+						    &probe->requests[count].op,
+						    NULL, NULL);
 	return refuse(probe->choice,
 		      "%s did not complete a request within %d s",
 		      probe->choice->driver, PATIENCE);

@@ -265,16 +265,31 @@ uint64_t dispatch_due(const struct dispatch *d)
 	       d->deadline;
 }
 
+static void unpark(void *block)
+{
+	block_unpark(block);
+}
+
+/* Returns whether its output may be written to by nobody any more. */
+static bool recall(struct dispatch *d, struct slot *slot)
+{
+	struct block *output = slot_output(slot);
+
+	block_park(output);
+	if (!d->kernel->ops->abandon(d->kernel, &slot->op, unpark, output))
+		return false;
+	block_unpark(output);
+	return true;
+}
+
 void dispatch_expire(struct dispatch *d, uint64_t now)
 {
 	while (dispatch_due(d) <= now) {
 		struct slot *slot =
 			container_of(d->flying.next, struct slot, flying);
-		struct engine *kernel = d->kernel;
 
 		slot->op.result = -ETIMEDOUT;
-		if (!kernel->ops->abandon(kernel, &slot->op) &&
-		    !slot->relocate(slot)) {
+		if (!recall(d, slot) && !slot->relocate(slot)) {
 			take_off(d, slot);
 			slot->by_kernel = false; /* nowhere to repeat it */
 			slot->op.result = -ENOMEM;
@@ -283,8 +298,8 @@ void dispatch_expire(struct dispatch *d, uint64_t now)
 	}
 }
 
-bool dispatch_abandon(struct dispatch *d, struct slot *slot)
+void dispatch_abandon(struct dispatch *d, struct slot *slot)
 {
 	take_off(d, slot);
-	return !d->kernel->ops->abandon(d->kernel, &slot->op);
+	recall(d, slot);
 }

@@ -82,15 +82,12 @@ void dispatch_confirm(struct dispatch *d, struct slot *slot);
 /* When the record longest in flight is overdue; UINT64_MAX without one. */
 uint64_t dispatch_due(const struct dispatch *d);
 /*
- * Take what is overdue from the kernel engine: slot->relocate() is to give the
- * operation memory that no driver writes to, then op.done() is called.
+ * Take what is overdue from the kernel engine: its output is parked and put
+ * elsewhere (slot->relocate()), then op.done() is called.
  */
 void dispatch_expire(struct dispatch *d, uint64_t now);
 
-/*
- * Give up a slot in flight: op.done() will not be called. Returns whether its
- * output may still be written to.
- */
-bool dispatch_abandon(struct dispatch *d, struct slot *slot);
+/* Give up a slot in flight, its output parked: op.done() will not be called. */
+void dispatch_abandon(struct dispatch *d, struct slot *slot);
 
 #endif

@@ -88,12 +88,14 @@ struct engine_ops {
 	int (*submit)(struct engine *engine, struct aead_op *op);
 
 	/*
-	 * Forget an operation in flight: done() will not be called. The memory
-	 * of in and out stays the engine's to write to until it completes, if
-	 * ever; the struct itself is free at once. Returns false if the
-	 * operation's out may still be written to.
+	 * Forget an operation in flight: done() will not be called, and the
+	 * struct is free at once. Returns false if the engine may still write
+	 * to out (and to the AAD before it): then released(memory) is called
+	 * from the ring's reap when it no longer does, which may be never.
+	 * released NULL: nobody asks.
 	 */
-	bool (*abandon)(struct engine *engine, struct aead_op *op);
+	bool (*abandon)(struct engine *engine, struct aead_op *op,
+			void (*released)(void *memory), void *memory);
 
 	void (*free)(struct engine *engine);
 };

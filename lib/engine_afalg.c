@@ -22,6 +22,8 @@ struct op_socket {
 	struct op_socket *next_made;
 	int fd;     /* -1: spare */
 	int expect; /* bytes to be read */
+	void (*released)(void *memory); /* of an abandoned operation */
+	void *memory;
 	struct afalg_request request;
 };
 
@@ -182,6 +184,8 @@ static void completed(struct ring_op *ring_op, int result, int buffer)
 
 	(void)buffer;
 	if (!op) {
+		if (sock->released)
+			sock->released(sock->memory);
 		close_socket(sock->engine, sock);
 		return;
 	}
@@ -222,7 +226,8 @@ static int afalg_submit(struct engine *engine, struct aead_op *op)
 	return ENGINE_PENDING;
 }
 
-static bool afalg_abandon(struct engine *engine, struct aead_op *op)
+static bool afalg_abandon(struct engine *engine, struct aead_op *op,
+			  void (*released)(void *memory), void *memory)
 {
 	struct op_socket *sock = op->engine_data;
 
@@ -231,6 +236,8 @@ static bool afalg_abandon(struct engine *engine, struct aead_op *op)
 		return true;
 	sock->op = NULL;
 	sock->key = NULL;
+	sock->released = released;
+	sock->memory = memory;
 	op->engine_data = NULL;
 	return false;
 }

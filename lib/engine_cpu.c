@@ -189,10 +189,13 @@ static void cpu_key_free(struct engine *engine, struct engine_key *key)
 	secret_free(key, sizeof(*key));
 }
 
-static bool cpu_abandon(struct engine *engine, struct aead_op *op)
+static bool cpu_abandon(struct engine *engine, struct aead_op *op,
+			void (*released)(void *memory), void *memory)
 {
 	(void)engine;
 	(void)op;
+	(void)released;
+	(void)memory;
 	return true; /* nothing is ever in flight */
 }
 

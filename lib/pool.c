@@ -67,6 +67,7 @@ static bool grow(struct pool *pool)
 	madvise(s->data, len, MADV_DONTFORK);
 	madvise(s->data, len, MADV_DONTDUMP);
 	while (i--) {
+		s->blocks[i].pool = pool;
 		s->blocks[i].data = s->data + i * pool->block_size;
 		s->blocks[i].next = pool->free;
 		pool->free = &s->blocks[i];
@@ -127,6 +128,12 @@ struct block *pool_take(struct pool_account *account)
 	return pool_may_take(account) ? pool_take_surely(account) : NULL;
 }
 
+static void give_back(struct block *block)
+{
+	block->next = block->pool->free;
+	block->pool->free = block;
+}
+
 void block_get(struct block *block)
 {
 	block->refs++;
@@ -141,12 +148,34 @@ void block_put(struct pool_account *account, struct block *block)
 	pool->held--;
 	if (--account->held == 0)
 		pool->owners--;
-	if (block->parked) {
+	if (block->parked)
 		pool->parked++;
+	else
+		give_back(block);
+}
+
+void block_park(struct block *block)
+{
+	block->parked++;
+}
+
+void block_unpark(struct block *block)
+{
+	if (--block->parked || block->refs)
 		return;
-	}
-	block->next = pool->free;
-	pool->free = block;
+	block->pool->parked--;
+	give_back(block);
+}
+
+bool block_replace(struct pool_account *account, struct block **block)
+{
+	struct block *b = pool_take_surely(account);
+
+	if (!b)
+		return false;
+	block_put(account, *block);
+	*block = b;
+	return true;
 }
 
 size_t block_room(const struct pool *pool, const struct block *block)
@@ -159,7 +188,7 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 {
 	struct block *b = *block;
 
-	if (b && b->refs == 1)
+	if (b && b->refs == 1 && !b->parked)
 		b->used = 0; /* nobody but the caller is left in it */
 	if (block_room(account->pool, b) < len) {
 		if (b)

@@ -17,10 +17,11 @@
 
 struct block {
 	struct block *next; /* free list */
-	uint8_t *data;	    /* pool->block_size bytes */
+	struct pool *pool;
+	uint8_t *data; /* pool->block_size bytes */
 	size_t used;
 	unsigned refs;
-	bool parked; /* a driver may still write to it: never used again */
+	unsigned parked; /* abandoned requests that a driver may write to it */
 };
 
 struct pool {
@@ -31,7 +32,7 @@ struct pool {
 	size_t limit; /* blocks */
 	size_t held;
 	size_t held_peak;
-	size_t parked;
+	size_t parked; /* blocks that only drivers are left in */
 	size_t owners; /* accounts that hold anything */
 	uint64_t allocations;
 };
@@ -61,8 +62,24 @@ struct block *pool_take_unowned(struct pool *pool);
 void pool_adopt(struct pool_account *account, struct block *block);
 
 void block_get(struct block *block);
-/* Drops a reference; at the last the block goes back to the pool. */
+/*
+ * Drops a reference. At the last the account is relieved of the block, and it
+ * goes back to the pool, unless it is parked.
+ */
 void block_put(struct pool_account *account, struct block *block);
+
+/*
+ * A request was abandoned whose driver may write to the block: it is not used
+ * again until, for each such request, it is unparked, which needs no account:
+ * by then the connection may be gone. One never unparked is lost to the pool.
+ */
+void block_park(struct block *block);
+void block_unpark(struct block *block);
+/*
+ * A new block in the place of *block, whose reference goes. False if there is
+ * no memory.
+ */
+bool block_replace(struct pool_account *account, struct block **block);
 
 /*
  * len bytes of *block, if it is there and has them, else of a new block, which

@@ -38,10 +38,7 @@ struct slot {
 	struct account *account; /* the connection's, see dispatch.h */
 	struct list flying;    /* while the kernel engine has it */
 	uint64_t submitted;    /* since when, now_ns() */
-	/*
-	 * Put the operation's output where no driver writes, and park where it
-	 * was. False: no memory.
-	 */
+	/* Put the operation's output in another block. False: no memory. */
 	bool (*relocate)(struct slot *slot);
 	void *owner; /* the tx or rx whose queue this is */
 	struct keygen *gen;
@@ -86,6 +83,12 @@ static inline unsigned queue_count(const struct queue *q)
 static inline bool queue_full(const struct queue *q)
 {
 	return queue_count(q) == q->cache->size;
+}
+
+/* What an engine writes to. */
+static inline struct block *slot_output(const struct slot *slot)
+{
+	return slot->op.seal ? slot->wire_block : slot->side_block;
 }
 
 /* The i-th record of the line, 0 the head; i < queue_count(). */

@@ -228,19 +228,10 @@ static bool place(struct rx *rx, struct slot *slot, size_t body)
 static bool relocate(struct slot *slot)
 {
 	struct rx *rx = slot->owner;
-	struct block *b = pool_take_surely(&rx->memory);
 
-	if (!b)
+	if (!block_replace(&rx->memory, &slot->side_block))
 		return false;
-	if (rx->out == slot->side_block) {
-		block_put(&rx->memory, rx->out);
-		rx->out = NULL;
-	}
-	slot->side_block->parked = true;
-	block_put(&rx->memory, slot->side_block);
-	slot->side_block = b;
-	b->used = slot->wire_len;
-	slot->op.out = b->data + RECORD_HEADER;
+	slot->op.out = slot->side_block->data + RECORD_HEADER;
 	return true;
 }
 
@@ -522,8 +513,7 @@ static void abandon(struct rx *rx, struct slot *slot)
 {
 	if (slot->state != SLOT_SUBMITTED)
 		return;
-	if (dispatch_abandon(&rx->core->dispatch, slot))
-		slot->side_block->parked = true;
+	dispatch_abandon(&rx->core->dispatch, slot);
 	slot->op.result = -ECANCELED;
 	queue_completed(&rx->queue, slot, true);
 }

@@ -105,19 +105,10 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 static bool relocate(struct slot *slot)
 {
 	struct tx *tx = slot->owner;
-	struct block *b = pool_take_surely(&tx->memory);
 
-	if (!b)
+	if (!block_replace(&tx->memory, &slot->wire_block))
 		return false;
-	if (tx->wire == slot->wire_block) {
-		block_put(&tx->memory, tx->wire);
-		tx->wire = NULL;
-	}
-	slot->wire_block->parked = true;
-	block_put(&tx->memory, slot->wire_block);
-	slot->wire_block = b;
-	slot->wire = b->data;
-	b->used = slot->wire_len;
+	slot->wire = slot->wire_block->data;
 	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
 	slot->op.aad = slot->wire;
 	slot->op.out = slot->wire + RECORD_HEADER;
@@ -472,10 +463,7 @@ static void abandon(struct tx *tx, struct slot *slot)
 {
 	if (slot->state != SLOT_SUBMITTED)
 		return;
-	if (dispatch_abandon(&tx->core->dispatch, slot)) {
-		slot->wire_block->parked = true;
-		slot->side_block->parked = true;
-	}
+	dispatch_abandon(&tx->core->dispatch, slot);
 	slot->op.result = -ECANCELED;
 	queue_completed(&tx->queue, slot, true);
 }

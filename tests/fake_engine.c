@@ -19,6 +19,8 @@ struct fake_engine {
 	struct {
 		uint8_t *out;
 		size_t len;
+		void (*released)(void *memory);
+		void *memory;
 	} abandoned[MAX_PENDING];
 	unsigned abandoned_count;
 	uint64_t refusals; /* bit n: the n-th submission from now on */
@@ -81,7 +83,8 @@ static void take_out(struct fake_engine *fake, unsigned i)
 		(fake->count - i) * sizeof(fake->pending[0]));
 }
 
-static bool abandon(struct engine *engine, struct aead_op *op)
+static bool abandon(struct engine *engine, struct aead_op *op,
+		    void (*released)(void *memory), void *memory)
 {
 	struct fake_engine *fake = fake_of(engine);
 	unsigned i;
@@ -94,6 +97,8 @@ static bool abandon(struct engine *engine, struct aead_op *op)
 	i = fake->abandoned_count++;
 	fake->abandoned[i].out = op->out - op->aad_len;
 	fake->abandoned[i].len = op->aad_len + aead_op_out_len(op);
+	fake->abandoned[i].released = released;
+	fake->abandoned[i].memory = memory;
 	return false;
 }
 
@@ -109,6 +114,16 @@ unsigned fake_scribble(struct fake_engine *fake)
 	for (i = 0; i < fake->abandoned_count; i++)
 		memset(fake->abandoned[i].out, 0xdb, fake->abandoned[i].len);
 	return fake->abandoned_count;
+}
+
+void fake_let_go(struct fake_engine *fake)
+{
+	unsigned i;
+
+	fake_scribble(fake);
+	for (i = 0; i < fake->abandoned_count; i++)
+		fake->abandoned[i].released(fake->abandoned[i].memory);
+	fake->abandoned_count = 0;
 }
 
 static void no_free(struct engine *engine)

@@ -26,10 +26,12 @@ void fake_refuse(struct fake_engine *fake, unsigned n);
 
 /*
  * Keep writing to what is abandoned, as a driver may: abandon says so, and
- * fake_scribble() does it. Returns how many such operations there are.
+ * fake_scribble() does it, which returns how many such operations there are.
+ * fake_let_go() completes them.
  */
 void fake_cling(struct fake_engine *fake);
 unsigned fake_scribble(struct fake_engine *fake);
+void fake_let_go(struct fake_engine *fake);
 
 /* Operations in flight; 0 is the one submitted first. */
 unsigned fake_pending(const struct fake_engine *fake);

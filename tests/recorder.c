@@ -208,11 +208,12 @@ static int submit(struct engine *engine, struct aead_op *op)
 	return front->inner->ops->submit(front->inner, op);
 }
 
-static bool abandon(struct engine *engine, struct aead_op *op)
+static bool abandon(struct engine *engine, struct aead_op *op,
+		    void (*released)(void *memory), void *memory)
 {
 	struct engine *inner = front_of(engine)->inner;
 
-	return inner->ops->abandon(inner, op);
+	return inner->ops->abandon(inner, op, released, memory);
 }
 
 static void no_free(struct engine *engine)

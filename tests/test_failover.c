@@ -88,6 +88,13 @@ static bool kernel_is_offered_a_record(void)
 	return offered;
 }
 
+static void expect_parked_until_let_go(void)
+{
+	assert_true(stats().memory_parked > 0);
+	fake_let_go(fake);
+	assert_int_equal(stats().memory_parked, 0);
+}
+
 static void an_overdue_record_is_sealed_in_its_stead(void **state)
 {
 	struct tls_event event;
@@ -107,7 +114,7 @@ static void an_overdue_record_is_sealed_in_its_stead(void **state)
 	assert_int_equal(fake_scribble(fake), 1);
 	expect_all_written();
 	assert_int_equal(stats().failovers_for[TLS_FAILOVER_DEADLINE], 1);
-	assert_true(stats().memory_parked > 0);
+	expect_parked_until_let_go();
 	close_wire();
 }
 
@@ -131,6 +138,7 @@ static void an_overdue_record_is_opened_in_its_stead(void **state)
 	assert_int_equal(tls_read(w.conn, buf, sizeof(buf)), 2 * LEN);
 	pattern_check(buf, 0, 2 * LEN);
 	assert_int_equal(stats().failovers_for[TLS_FAILOVER_DEADLINE], 1);
+	expect_parked_until_let_go();
 	close_wire();
 }
 
@@ -193,6 +201,28 @@ static void closing_does_not_wait_for_an_engine_that_hangs(void **state)
 	tls_context_process(w.ctx);
 	assert_int_equal(stats().memory_now, 0);
 	assert_int_equal(stats().tx_records[TLS_BY_KERNEL], 2);
+	close_wire();
+}
+
+/* ... and what it still had when its time was up, when it lets go of it. */
+static void memory_of_a_closed_connection_comes_back_when_let_go(void **state)
+{
+	struct tls_event event;
+
+	(void)state;
+	open_wire((struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					 .deadline_ms = DEADLINE_MS });
+	fake_cling(fake);
+	write_record();
+	write_record();
+	assert_int_equal(tls_close(w.conn, 0), 2 * LEN);
+	w.conn = NULL;
+	tls_context_wait(w.ctx, &event, 1, 5 * DEADLINE_MS);
+	assert_int_equal(fake_pending(fake), 0);
+	assert_int_equal(stats().memory_now, 0);
+	assert_true(stats().memory_parked > 0);
+	fake_let_go(fake);
+	assert_int_equal(stats().memory_parked, 0);
 	close_wire();
 }
 
@@ -322,6 +352,8 @@ int main(void)
 		cmocka_unit_test(a_workers_flush_gets_past_an_engine_that_hangs),
 		cmocka_unit_test(the_worker_gets_past_an_engine_that_hangs),
 		cmocka_unit_test(closing_does_not_wait_for_an_engine_that_hangs),
+		cmocka_unit_test(
+			memory_of_a_closed_connection_comes_back_when_let_go),
 		cmocka_unit_test(
 			repeated_failures_give_it_a_rest_on_the_connection),
 		cmocka_unit_test(a_success_in_between_starts_the_count_again),

@@ -128,7 +128,7 @@ static void check_memory_of_line(void)
 		const struct slot *slot = slot_at(i);
 
 		assert_true(slot->wire_block->refs > 0);
-		assert_false(slot->wire_block->parked);
+		assert_int_equal(slot->wire_block->parked, 0);
 		if (slot->side_block)
 			assert_true(slot->side_block->refs > 0);
 		if (i && slot_at(i - 1)->wire_block == slot->wire_block)

@@ -107,20 +107,69 @@ static void blocks_are_used_again_without_asking_the_system(void **state)
 	assert_int_equal(pool.allocations, before);
 }
 
-static void a_parked_block_is_never_had_again(void **state)
+static bool is_had(struct pool_account *a, const struct block *block)
+{
+	struct block *blocks[LIMIT];
+	int i, n = take_all(a, blocks, LIMIT);
+	bool had = false;
+
+	assert_int_equal(n, LIMIT);
+	for (i = 0; i < n; i++)
+		had |= blocks[i] == block;
+	put_all(a, blocks, n);
+	return had;
+}
+
+static void a_parked_block_is_had_again_when_the_last_request_has_ended(
+	void **state)
 {
 	struct pool_account a = { .pool = &pool };
-	struct block *parked = pool_take(&a), *blocks[LIMIT];
-	int i;
+	struct block *parked = pool_take(&a);
 
 	(void)state;
-	parked->parked = true;
+	block_park(parked);
+	block_park(parked);
 	block_put(&a, parked);
 	assert_int_equal(a.held, 0);
-	assert_int_equal(take_all(&a, blocks, LIMIT), LIMIT);
-	for (i = 0; i < LIMIT; i++)
-		assert_ptr_not_equal(blocks[i], parked);
-	put_all(&a, blocks, LIMIT);
+	assert_int_equal(pool.parked, 1);
+	assert_false(is_had(&a, parked));
+	block_unpark(parked);
+	assert_int_equal(pool.parked, 1);
+	assert_false(is_had(&a, parked));
+	block_unpark(parked);
+	assert_int_equal(pool.parked, 0);
+	assert_true(is_had(&a, parked));
+}
+
+static void a_block_whose_requests_end_before_its_owner_was_never_parked(
+	void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *block = pool_take(&a);
+
+	(void)state;
+	block_park(block);
+	block_unpark(block);
+	assert_int_equal(pool.parked, 0);
+	assert_int_equal(a.held, 1);
+	block_put(&a, block);
+	assert_int_equal(pool.parked, 0);
+	assert_true(is_had(&a, block));
+}
+
+static void carving_does_not_start_afresh_in_a_parked_block(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *block = NULL;
+	uint8_t *first = block_carve(&a, &block, 1000);
+
+	(void)state;
+	block_park(block);
+	block_put(&a, block); /* the piece */
+	assert_ptr_equal(block_carve(&a, &block, 1000), first + 1000);
+	block_put(&a, block);
+	block_unpark(block);
+	assert_ptr_equal(block_carve(&a, &block, 1000), first);
 }
 
 static void carving_puts_pieces_side_by_side(void **state)
@@ -187,7 +236,14 @@ int main(void)
 			blocks_are_used_again_without_asking_the_system, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(
-			a_parked_block_is_never_had_again, setup, teardown),
+			a_parked_block_is_had_again_when_the_last_request_has_ended,
+			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_block_whose_requests_end_before_its_owner_was_never_parked,
+			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			carving_does_not_start_afresh_in_a_parked_block, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			carving_puts_pieces_side_by_side, setup, teardown),
 		cmocka_unit_test_setup_teardown(

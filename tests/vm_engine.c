@@ -402,10 +402,13 @@ static int stalled_submit(struct engine *engine, struct aead_op *op)
 	return ENGINE_PENDING;
 }
 
-static bool stalled_abandon(struct engine *engine, struct aead_op *op)
+static bool stalled_abandon(struct engine *engine, struct aead_op *op,
+			    void (*released)(void *memory), void *memory)
 {
 	(void)engine;
 	(void)op;
+	(void)released;
+	(void)memory;
 	abandoned++;
 	return false;
 }
@@ -663,8 +666,15 @@ static void test_no_descriptors(void **state)
 	stop(&s);
 }
 
+static void count_released(void *memory)
+{
+	++*(unsigned *)memory;
+}
+
+/* It is told when each of them no longer writes to memory, and once. */
 static void test_abandon(void **state)
 {
+	unsigned released[4] = { 0 };
 	struct setup s = start(parallel, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
 	unsigned i;
@@ -676,18 +686,23 @@ static void test_abandon(void **state)
 	for (i = 0; i < 4; i++) {
 		if (i == 2)
 			assert_int_equal(ring_submit(s.ring), 0);
-		assert_false(s.engine->ops->abandon(s.engine, &requests[i].op));
+		assert_false(s.engine->ops->abandon(s.engine, &requests[i].op,
+						    count_released,
+						    &released[i]));
 		memset(&requests[i].op, 0xff, sizeof(struct aead_op));
 	}
 	finish(&s, 4, 4);
 	for (i = 4; i < 8; i++)
 		assert_sealed(CIPHER_AES_128_GCM, test_key, &requests[i]);
-	assert_true(s.engine->ops->abandon(s.engine, &requests[4].op));
+	assert_true(s.engine->ops->abandon(s.engine, &requests[4].op, NULL,
+					   NULL));
 	free_key(&s, key);
 	while (stats(&s).sockets_now && ring_wait(s.ring, 5 * second) == 0)
 		ring_reap(s.ring);
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		assert_int_equal(requests[i].done, 0);
+		assert_int_equal(released[i], 1);
+	}
 	assert_int_equal(stats(&s).sockets_now, 0);
 	stop(&s);
 }
@@ -704,7 +719,7 @@ static void test_free_in_flight(void **state)
 		assert_int_equal(submit(&s, prepare(i, key, true, 16384)), 0);
 	assert_int_equal(ring_submit(s.ring), 0);
 	for (i = 0; i < FLIGHT; i++)
-		s.engine->ops->abandon(s.engine, &requests[i].op);
+		s.engine->ops->abandon(s.engine, &requests[i].op, NULL, NULL);
 	free_key(&s, key);
 	stop(&s);
 	for (i = 0; i < FLIGHT; i++)
