@@ -278,18 +278,35 @@ int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
 #define TLS_AES_128_GCM 0x1301	     /* TLS_AES_128_GCM_SHA256 */
 #define TLS_AES_256_GCM 0x1302	     /* TLS_AES_256_GCM_SHA384 */
 #define TLS_CHACHA20_POLY1305 0x1303 /* TLS_CHACHA20_POLY1305_SHA256 */
+#define TLS_AES_128_CCM 0x1304	     /* TLS_AES_128_CCM_SHA256 */
 
-/* What another TLS stack knows of a TLS 1.3 connection (RFC 8446 7.1). */
+/*
+ * What another TLS stack knows of a connection (RFC 8446 7.1; RFC 5246 6.3).
+ * Any AEAD suite of TLS 1.2 with AES-GCM, ChaCha20-Poly1305 or AES-CCM, but
+ * those with a tag of 8 bytes, will do, whatever its key exchange.
+ */
 struct tls_secrets {
 	uint16_t cipher_suite;
-	size_t secret_len;	   /* 32, for SHA-384 suites 48 */
+	size_t secret_len;	   /* TLS 1.3: 32, for SHA-384 suites 48 */
 	const uint8_t *tx_secret;  /* our application traffic secret */
 	const uint8_t *rx_secret;  /* the peer's */
 	uint64_t tx_seq;	   /* sequence number of the next record */
 	uint64_t rx_seq;
 	int is_server;		   /* we are the server */
 	const void *rx_data;	   /* received after that, still sealed */
-	size_t rx_data_len;	   /* at most 16,645 */
+	size_t rx_data_len;	   /* at most 18,437 */
+	/*
+	 * For a suite of TLS 1.2, in place of tx_secret and rx_secret:
+	 * secret_len is 48, and both randoms are 32 bytes.
+	 */
+	const uint8_t *master_secret; /* extended (RFC 7627) or not */
+	const uint8_t *client_random;
+	const uint8_t *server_random;
+	/*
+	 * Content of a record at most, both ways, where max_fragment_length
+	 * (RFC 6066 4) was negotiated; 0: 2^14.
+	 */
+	size_t max_fragment;
 };
 
 /*

@@ -377,20 +377,22 @@ static bool known_answer_sync(struct probe *probe)
 	size_t plain = answer->aad_len + answer->plain_len;
 	uint8_t *in = probe->buffers->kcapi_in;
 	uint8_t *out = probe->buffers->kcapi_out;
+	uint8_t iv[AFALG_IV_MAX];
 	ssize_t n;
 
 	kcapi_aead_setassoclen(probe->kcapi, answer->aad_len);
 	memcpy(in, answer->aad, answer->aad_len);
 	memcpy(in + answer->aad_len, answer->plain, answer->plain_len);
-	n = kcapi_aead_encrypt(probe->kcapi, in, plain, answer->nonce, out,
-			       plain + 16, KCAPI_ACCESS_SENDMSG);
+	afalg_iv(iv, probe->cipher, answer->nonce);
+	n = kcapi_aead_encrypt(probe->kcapi, in, plain, iv, out, plain + 16,
+			       KCAPI_ACCESS_SENDMSG);
 	if (n != (ssize_t)plain + 16 ||
 	    memcmp(out + answer->aad_len, answer->sealed,
 		   answer->plain_len + 16))
 		return not_implemented(probe, "known answer, libkcapi");
 	memcpy(out, answer->aad, answer->aad_len);
-	n = kcapi_aead_decrypt(probe->kcapi, out, plain + 16, answer->nonce, in,
-			       plain, KCAPI_ACCESS_SENDMSG);
+	n = kcapi_aead_decrypt(probe->kcapi, out, plain + 16, iv, in, plain,
+			       KCAPI_ACCESS_SENDMSG);
 	if (n != (ssize_t)plain ||
 	    memcmp(in + answer->aad_len, answer->plain, answer->plain_len))
 		return not_implemented(probe, "known answer, libkcapi");
@@ -460,14 +462,16 @@ static bool same_as_sync(struct probe *probe, unsigned i)
 	const struct aead_op *op = &probe->requests[i].op;
 	uint8_t *in = probe->buffers->kcapi_in;
 	uint8_t *out = probe->buffers->kcapi_out;
+	uint8_t iv[AFALG_IV_MAX];
 	ssize_t n;
 
 	memcpy(in, header, sizeof(header));
 	memcpy(in + sizeof(header), probe->buffers->in, PLAIN);
 	in[sizeof(header) + PLAIN] = op->tail;
 	kcapi_aead_setassoclen(probe->kcapi, sizeof(header));
-	n = kcapi_aead_encrypt(probe->kcapi, in, sizeof(header) + PLAIN + 1,
-			       op->nonce, out, sizeof(header) + SEALED,
+	afalg_iv(iv, probe->cipher, op->nonce);
+	n = kcapi_aead_encrypt(probe->kcapi, in, sizeof(header) + PLAIN + 1, iv,
+			       out, sizeof(header) + SEALED,
 			       KCAPI_ACCESS_SENDMSG);
 	return op->result == 0 && n == (ssize_t)sizeof(header) + SEALED &&
 	       memcmp(op->out, out + sizeof(header), SEALED) == 0;
@@ -520,7 +524,7 @@ static bool set_keys(struct probe *probe)
 		probe->kcapi = NULL;
 		return refuse_bind(probe->choice, probe->choice->driver, err);
 	}
-	if (kcapi_aead_ivsize(probe->kcapi) != 12 ||
+	if (kcapi_aead_ivsize(probe->kcapi) != cipher->kernel_iv_len ||
 	    kcapi_aead_setkey(probe->kcapi, key, cipher->key_len) ||
 	    kcapi_aead_settaglen(probe->kcapi, 16))
 		return not_implemented(probe, "key, nonce or tag length");

@@ -63,23 +63,37 @@ static struct cmsghdr *put_u32(struct cmsghdr *cmsg, int type, uint32_t value)
 	return put_header(cmsg, type, sizeof(value));
 }
 
+void afalg_iv(uint8_t iv[AFALG_IV_MAX], const struct cipher *cipher,
+	      const uint8_t nonce[12])
+{
+	memset(iv, 0, AFALG_IV_MAX);
+	if (cipher->kernel_iv_len > RECORD_NONCE)
+		*iv++ = AFALG_IV_MAX - 1 - RECORD_NONCE - 1;
+	memcpy(iv, nonce, RECORD_NONCE);
+}
+
 /* The IV goes with every request: else the kernel would use the last one. */
 static void fill_control(struct afalg_request *request,
-			 const struct aead_op *op)
+			 const struct aead_op *op, const struct cipher *cipher)
 {
 	struct cmsghdr *cmsg = (struct cmsghdr *)request->control;
+	uint8_t bytes[AFALG_IV_MAX];
 	struct af_alg_iv *iv;
 
 	cmsg = put_u32(cmsg, ALG_SET_OP,
 		       op->seal ? ALG_OP_ENCRYPT : ALG_OP_DECRYPT);
 	cmsg = put_u32(cmsg, ALG_SET_AEAD_ASSOCLEN, op->aad_len);
 	iv = (struct af_alg_iv *)CMSG_DATA(cmsg);
-	iv->ivlen = sizeof(op->nonce);
-	memcpy(iv->iv, op->nonce, sizeof(op->nonce));
-	put_header(cmsg, ALG_SET_IV, sizeof(*iv) + sizeof(op->nonce));
+	iv->ivlen = (uint32_t)cipher->kernel_iv_len;
+	afalg_iv(bytes, cipher, op->nonce);
+	memcpy(iv->iv, bytes, cipher->kernel_iv_len);
+	cmsg = put_header(cmsg, ALG_SET_IV, sizeof(*iv) + iv->ivlen);
+	request->msg.msg_controllen =
+		(size_t)((uint8_t *)cmsg - request->control);
 }
 
-void afalg_fill(struct afalg_request *request, const struct aead_op *op)
+void afalg_fill(struct afalg_request *request, const struct aead_op *op,
+		const struct cipher *cipher)
 {
 	struct iovec *iov = request->iov;
 
@@ -90,11 +104,10 @@ void afalg_fill(struct afalg_request *request, const struct aead_op *op)
 	iov[2] = (struct iovec){ &request->tail, op->seal && op->has_tail };
 	iov[3] = (struct iovec){ (void *)(uintptr_t)record_zeros,
 				 op->seal ? op->pad : 0 };
-	fill_control(request, op);
 	request->msg = (struct msghdr){
 		.msg_iov = iov,
 		.msg_iovlen = 4,
 		.msg_control = request->control,
-		.msg_controllen = sizeof(request->control),
 	};
+	fill_control(request, op, cipher);
 }

@@ -568,6 +568,9 @@ int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 		ret = error_set(-EINVAL, "no record can be padded to a "
 				"multiple of %zu bytes: at most %d", block,
 				RECORD_PLAIN_MAX);
+	else if (block > 1 && !conn->tx.gen->format->hides_type)
+		ret = error_set(-EOPNOTSUPP, "records of TLS 1.2 have no "
+				"padding");
 	else
 		conn->tx.pad_block = block;
 	ctx_leave(ctx);
@@ -608,11 +611,12 @@ int tls_conn_alert_received(const struct tls_conn *conn)
 
 int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 {
-	const struct cipher *cipher = conn->tx.gen->cipher;
+	const struct suite *suite = conn->tx.gen->suite;
+	const struct cipher *cipher = suite->cipher;
 	const struct engine *e = dispatch_engine(&conn->core->dispatch, cipher);
 
-	return snprintf(buf, len, "TLSv1.3 %s, %s %s", cipher->name,
-			e->ops->name, e->ops->driver(e, cipher));
+	return snprintf(buf, len, "%s %s, %s %s", suite_version(suite),
+			suite->name, e->ops->name, e->ops->driver(e, cipher));
 }
 
 /* ---- Statistics -------------------------------------------------------- */

@@ -8,7 +8,10 @@
 
 #include "error.h"
 
-/* As many KeyUpdates without data between them are a nuisance or an attack. */
+/*
+ * As many KeyUpdates (in TLS 1.2 warnings, attempts to renegotiate and empty
+ * records) without data between them are a nuisance or an attack.
+ */
 enum { MAX_UPDATES = 32 };
 
 void conn_init(struct tls_conn *conn, struct core *core, int fd,
@@ -29,12 +32,23 @@ void conn_init(struct tls_conn *conn, struct core *core, int fd,
 	list_init(&conn->ready);
 }
 
+void conn_limit(struct tls_conn *conn, size_t plain_max)
+{
+	conn->rx.plain_max = plain_max;
+	conn->tx.plain_max = plain_max;
+}
+
 int conn_check_record_size(size_t max)
 {
 	if (max >= RECORD_PLAIN_MIN && max <= RECORD_PLAIN_MAX)
 		return 0;
 	return error_set(-EINVAL, "records of at most %zu bytes: the limit may "
 			 "be %d to %d", max, RECORD_PLAIN_MIN, RECORD_PLAIN_MAX);
+}
+
+static bool is_tls12(const struct tls_conn *conn)
+{
+	return conn->rx.gen->suite->version == CIPHER_TLS12;
 }
 
 /* ---- Errors ------------------------------------------------------------ */
@@ -80,8 +94,8 @@ static void fail_read(struct tls_conn *conn)
 			  "read may be truncated");
 		break;
 	case -EPROTO:
-		say(conn, "the peer sent something that is no TLS 1.3 record "
-			  "at this place");
+		say(conn, "the peer sent something that is no %s record at "
+			  "this place", suite_version(rx->gen->suite));
 		break;
 	case -EIO:
 		say(conn, "no engine could open a record");
@@ -104,6 +118,29 @@ static void fail_write(struct tls_conn *conn)
 
 /* ---- Records that are no data ------------------------------------------ */
 
+/* Of what changes nothing, without data between. */
+static bool too_many(struct tls_conn *conn)
+{
+	const uint64_t *rx_bytes = conn->account.stats.rx_bytes;
+	uint64_t data = rx_bytes[TLS_BY_CPU] + rx_bytes[TLS_BY_KERNEL];
+
+	if (data != conn->rx_data)
+		conn->updates = 0;
+	conn->rx_data = data;
+	return ++conn->updates > MAX_UPDATES;
+}
+
+/* In TLS 1.2 some things may be sent without effect, but not for ever. */
+static int take_trifle(struct tls_conn *conn)
+{
+	if (!too_many(conn))
+		return 0;
+	say(conn, "the peer sent more than %d warnings, attempts to "
+		  "renegotiate and empty records without data between them",
+	    MAX_UPDATES);
+	return -EPROTO;
+}
+
 static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 		      int *alert)
 {
@@ -111,6 +148,12 @@ static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 	if (len != 2) {
 		say(conn, "the peer sent an alert of %zu bytes", len);
 		return -EPROTO;
+	}
+	/* RFC 5246 7.2: the level matters; in TLS 1.3 it does not */
+	if (is_tls12(conn) && content[0] == ALERT_LEVEL_WARNING &&
+	    content[1] != ALERT_CLOSE_NOTIFY) {
+		*alert = ALERT_UNEXPECTED_MESSAGE;
+		return take_trifle(conn);
 	}
 	*alert = ALERT_NONE;
 	/* a warning in TLS 1.3, with close_notify to follow (RFC 8446 6.1) */
@@ -125,10 +168,30 @@ static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 	return -EPROTO;
 }
 
+/*
+ * Neither a HelloRequest nor a ClientHello is followed: a warning says so,
+ * once (RFC 5246 7.2.2), and it goes on.
+ */
+static int refuse_renegotiation(struct tls_conn *conn)
+{
+	conn->refusal_due = !conn->refused;
+	conn->refused = true;
+	return take_trifle(conn);
+}
+
 /* A message's header has come. */
 static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 			 int *alert)
 {
+	if (is_tls12(conn) && message == (conn->is_server ?
+						  MESSAGE_CLIENT_HELLO :
+						  MESSAGE_HELLO_REQUEST))
+		return refuse_renegotiation(conn);
+	if (is_tls12(conn)) {
+		say(conn, "the peer sent handshake message %d after the "
+			  "handshake", message);
+		return -EPROTO;
+	}
 	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server) {
 		tickets_begin(conn->tickets, conn->message, len);
 		return 0;
@@ -148,17 +211,6 @@ static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 	return -EPROTO;
 }
 
-static bool too_many_updates(struct tls_conn *conn)
-{
-	const uint64_t *rx_bytes = conn->account.stats.rx_bytes;
-	uint64_t data = rx_bytes[TLS_BY_CPU] + rx_bytes[TLS_BY_KERNEL];
-
-	if (data != conn->rx_data)
-		conn->updates = 0;
-	conn->rx_data = data;
-	return ++conn->updates > MAX_UPDATES;
-}
-
 /* RFC 8446 4.6.3; last: nothing is behind it in its record (5.1). */
 static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			   int *alert)
@@ -176,7 +228,7 @@ static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			  "record");
 		return -EPROTO;
 	}
-	if (too_many_updates(conn)) {
+	if (too_many(conn)) {
 		say(conn, "the peer sent more than %d KeyUpdates without data "
 			  "between them", MAX_UPDATES);
 		return -EPROTO;
@@ -239,6 +291,8 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 	*alert = ALERT_UNEXPECTED_MESSAGE;
 	if (type == RECORD_ALERT)
 		return take_alert(conn, content, len, alert);
+	if (type == RECORD_DATA && !rx->in_message)
+		return take_trifle(conn);
 	if (type == RECORD_DATA) {
 		say(conn, "the peer sent data inside a handshake message");
 		return -EPROTO;
@@ -270,6 +324,16 @@ static void send_due_alert(struct tls_conn *conn)
 	conn->flushing = true;
 }
 
+static void send_due_refusal(struct tls_conn *conn)
+{
+	if (!conn->refusal_due || conn->shut || conn->tx.error)
+		return;
+	if (tx_alert(&conn->tx, ALERT_LEVEL_WARNING, ALERT_NO_RENEGOTIATION))
+		return;
+	conn->refusal_due = false;
+	conn->flushing = true;
+}
+
 static void send_due_update(struct tls_conn *conn)
 {
 	if (!conn->tx.update_due || conn->shut)
@@ -288,7 +352,13 @@ bool conn_flushed(const struct tls_conn *conn)
 
 static void push(struct tls_conn *conn)
 {
+	if (tx_worn_out(&conn->tx) && !conn->error) {
+		say(conn, "as many records were sent as one key is good for, "
+			  "and TLS 1.2 has no other");
+		fail(conn, -EKEYEXPIRED, ALERT_CLOSE_NOTIFY);
+	}
 	send_due_update(conn);
+	send_due_refusal(conn);
 	send_due_alert(conn);
 	if (conn->sealing && tx_seal_open(&conn->tx) == 0)
 		conn->sealing = false;
@@ -313,7 +383,7 @@ static void ask_for_update(struct tls_conn *conn)
 	const struct rx *rx = &conn->rx;
 	uint64_t limit = conn->tx.record_limit;
 
-	if (conn->update_asked || conn->shut || rx->closed ||
+	if (is_tls12(conn) || conn->update_asked || conn->shut || rx->closed ||
 	    rx->seq - queue_count(&rx->queue) < limit + limit / 4)
 		return;
 	conn->update_asked = true;
@@ -349,6 +419,8 @@ int conn_update_keys(struct tls_conn *conn, bool request)
 {
 	if (conn->error)
 		return conn->error;
+	if (is_tls12(conn))
+		return error_set(-EOPNOTSUPP, "TLS 1.2 has no KeyUpdate");
 	if (conn->shut)
 		return error_set(-EPIPE, "there are no keys to update after "
 				 "tls_shutdown()");

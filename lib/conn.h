@@ -47,6 +47,8 @@ struct tls_conn {
 	size_t message_left;
 	struct tickets *tickets; /* where they are wanted, else NULL */
 
+	bool refusal_due; /* of a renegotiation, in TLS 1.2 */
+	bool refused;
 	unsigned updates;   /* KeyUpdates in a row, with no data between */
 	uint64_t rx_data;   /* application bytes read when the last came */
 	bool update_asked;  /* of the peer, for this generation */
@@ -57,6 +59,9 @@ void conn_init(struct tls_conn *conn, struct core *core, int fd,
 
 /* 0, or -EINVAL with words: records cannot be limited to that. */
 int conn_check_record_size(size_t max);
+
+/* The content of a record at most, both ways, if less than 2^14. */
+void conn_limit(struct tls_conn *conn, size_t plain_max);
 
 /* What rx does with a record that is no data; see struct rx. */
 int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,

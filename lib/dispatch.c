@@ -196,6 +196,7 @@ static void count(const struct slot *slot)
 	if (op->seal) {
 		stats->tx_records[by]++;
 		stats->tx_bytes[by] += slot->content_len;
+		stats->tx_copied_bytes += op->copied;
 	} else {
 		stats->rx_records[by]++;
 	}

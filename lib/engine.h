@@ -42,6 +42,7 @@ struct aead_op {
 	 * engine failed and nobody knows what out holds.
 	 */
 	int result;
+	uint16_t copied; /* seal: plaintext bytes the engine had to copy */
 	void (*done)(struct aead_op *op);
 	void *engine_data; /* the engine's, while the operation is in flight */
 };

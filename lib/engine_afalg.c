@@ -33,6 +33,7 @@ struct op_socket {
  */
 struct engine_key {
 	int fd; /* transform socket */
+	const struct cipher *cipher;
 	bool used; /* since the last trim */
 	struct op_socket *idle;
 	struct engine_key *prev, *next;
@@ -212,7 +213,7 @@ static int afalg_submit(struct engine *engine, struct aead_op *op)
 	err = get_socket(afalg, op->key, &sock);
 	if (err)
 		return err;
-	afalg_fill(&sock->request, op);
+	afalg_fill(&sock->request, op, op->key->cipher);
 	sock->expect = op->aad_len + aead_op_out_len(op);
 	err = ring_engine_request(afalg->ring, sock->fd, &sock->request.msg,
 				  op->out - op->aad_len, sock->expect,
@@ -257,6 +258,7 @@ static int afalg_key_new(struct engine *engine, const struct cipher *cipher,
 	key = count_alloc(afalg, sizeof(*key));
 	if (!key)
 		return -ENOMEM;
+	key->cipher = cipher;
 	key->fd = afalg_open(choice->driver);
 	err = key->fd;
 	if (err >= 0)

@@ -18,64 +18,48 @@ struct engine_cpu {
 	IMB_MGR *mgr;
 };
 
-/*
- * The three ciphers as one shape: begin, update (data, the type byte,
- * padding), finish. The library streams both AEADs, so the TLS 1.3 inner
- * plaintext needs no contiguous copy.
- */
+/* The AES ciphers by key length, as the library has them. */
+struct gcm {
+	aes_gcm_init_t init;
+	aes_gcm_enc_dec_update_t seal, open;
+	aes_gcm_enc_dec_finalize_t seal_tag, open_tag;
+};
+
 struct engine_key {
 	union {
 		struct gcm_key_data gcm; /* first: it is aligned for vectors */
+		struct {
+			_Alignas(16) uint32_t seal[15 * 4], open[15 * 4];
+		} ccm;
 		uint8_t chacha[CIPHER_KEY_MAX];
 	};
+	struct gcm by; /* how to use gcm */
 	const struct cipher *cipher;
 };
 
-static void gcm_128(IMB_MGR *m, const struct aead_op *op, uint8_t *tag)
+/*
+ * GCM and ChaCha20-Poly1305 are streamed: begin, update (data, the type byte,
+ * padding), finish. So the TLS 1.3 inner plaintext needs no contiguous copy.
+ */
+static void gcm(const struct aead_op *op, uint8_t *tag)
 {
 	const struct gcm_key_data *key = &op->key->gcm;
+	const struct gcm *by = &op->key->by;
 	struct gcm_context_data ctx;
 	size_t len = op->in_len;
 
-	IMB_AES128_GCM_INIT(m, key, &ctx, op->nonce, op->aad, op->aad_len);
+	by->init(key, &ctx, op->nonce, op->aad, op->aad_len);
 	if (op->seal) {
-		IMB_AES128_GCM_ENC_UPDATE(m, key, &ctx, op->out, op->in, len);
+		by->seal(key, &ctx, op->out, op->in, len);
 		if (op->has_tail)
-			IMB_AES128_GCM_ENC_UPDATE(m, key, &ctx, op->out + len,
-						  &op->tail, 1);
+			by->seal(key, &ctx, op->out + len, &op->tail, 1);
 		if (op->pad)
-			IMB_AES128_GCM_ENC_UPDATE(m, key, &ctx,
-						  op->out + len + 1,
-						  record_zeros, op->pad);
-		IMB_AES128_GCM_ENC_FINALIZE(m, key, &ctx, tag, 16);
+			by->seal(key, &ctx, op->out + len + 1, record_zeros,
+				 op->pad);
+		by->seal_tag(key, &ctx, tag, 16);
 	} else {
-		IMB_AES128_GCM_DEC_UPDATE(m, key, &ctx, op->out, op->in,
-					  len - 16);
-		IMB_AES128_GCM_DEC_FINALIZE(m, key, &ctx, tag, 16);
-	}
-}
-
-static void gcm_256(IMB_MGR *m, const struct aead_op *op, uint8_t *tag)
-{
-	const struct gcm_key_data *key = &op->key->gcm;
-	struct gcm_context_data ctx;
-	size_t len = op->in_len;
-
-	IMB_AES256_GCM_INIT(m, key, &ctx, op->nonce, op->aad, op->aad_len);
-	if (op->seal) {
-		IMB_AES256_GCM_ENC_UPDATE(m, key, &ctx, op->out, op->in, len);
-		if (op->has_tail)
-			IMB_AES256_GCM_ENC_UPDATE(m, key, &ctx, op->out + len,
-						  &op->tail, 1);
-		if (op->pad)
-			IMB_AES256_GCM_ENC_UPDATE(m, key, &ctx,
-						  op->out + len + 1,
-						  record_zeros, op->pad);
-		IMB_AES256_GCM_ENC_FINALIZE(m, key, &ctx, tag, 16);
-	} else {
-		IMB_AES256_GCM_DEC_UPDATE(m, key, &ctx, op->out, op->in,
-					  len - 16);
-		IMB_AES256_GCM_DEC_FINALIZE(m, key, &ctx, tag, 16);
+		by->open(key, &ctx, op->out, op->in, len - 16);
+		by->open_tag(key, &ctx, tag, 16);
 	}
 }
 
@@ -107,6 +91,59 @@ static void chacha20_poly1305(IMB_MGR *m, const struct aead_op *op,
 	explicit_bzero(&ctx, sizeof(ctx)); /* holds the one-time key */
 }
 
+/*
+ * The library has CCM for a message in one piece only: where something goes
+ * behind the data, they are put together in the output and sealed in place.
+ */
+static const uint8_t *ccm_message(struct aead_op *op, size_t *len)
+{
+	*len = op->in_len;
+	if (!op->seal) {
+		*len -= 16;
+		return op->in;
+	}
+	if (!op->has_tail)
+		return op->in;
+	memcpy(op->out, op->in, op->in_len);
+	op->out[op->in_len] = op->tail;
+	memset(op->out + op->in_len + 1, 0, op->pad);
+	op->copied = (uint16_t)op->in_len;
+	*len += 1 + (size_t)op->pad;
+	return op->out;
+}
+
+/* Returns whether it was done. */
+static bool ccm(IMB_MGR *m, struct aead_op *op, uint8_t *tag)
+{
+	IMB_JOB *job = IMB_GET_NEXT_JOB(m);
+	size_t len;
+
+	job->src = ccm_message(op, &len);
+	job->dst = op->out;
+	job->cipher_mode = IMB_CIPHER_CCM;
+	job->hash_alg = IMB_AUTH_AES_CCM;
+	job->cipher_direction = op->seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+	job->chain_order = op->seal ? IMB_ORDER_HASH_CIPHER :
+				      IMB_ORDER_CIPHER_HASH;
+	job->enc_keys = op->key->ccm.seal;
+	job->dec_keys = op->key->ccm.open;
+	job->key_len_in_bytes = op->key->cipher->key_len;
+	job->iv = op->nonce;
+	job->iv_len_in_bytes = sizeof(op->nonce);
+	job->u.CCM.aad = op->aad;
+	job->u.CCM.aad_len_in_bytes = op->aad_len;
+	job->cipher_start_src_offset_in_bytes = 0;
+	job->hash_start_src_offset_in_bytes = 0;
+	job->msg_len_to_cipher_in_bytes = len;
+	job->msg_len_to_hash_in_bytes = len;
+	job->auth_tag_output = tag;
+	job->auth_tag_output_len_in_bytes = 16;
+	job = IMB_SUBMIT_JOB(m);
+	if (!job)
+		job = IMB_FLUSH_JOB(m);
+	return job && job->status == IMB_STATUS_COMPLETED;
+}
+
 /* Equal or not in a time that does not depend on where they differ. */
 static bool tags_equal(const uint8_t *a, const uint8_t *b)
 {
@@ -121,23 +158,29 @@ static bool tags_equal(const uint8_t *a, const uint8_t *b)
 static int cpu_submit(struct engine *engine, struct aead_op *op)
 {
 	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
-	uint8_t tag[16];
-	uint8_t *sealed_tag = op->out + op->in_len + op->has_tail + op->pad;
+	uint8_t received[16];
+	uint8_t *tag = received;
 
+	if (op->seal)
+		tag = op->out + op->in_len + op->has_tail + op->pad;
+	op->result = 0;
 	switch (op->key->cipher->id) {
 	case CIPHER_AES_128_GCM:
-		gcm_128(m, op, op->seal ? sealed_tag : tag);
-		break;
 	case CIPHER_AES_256_GCM:
-		gcm_256(m, op, op->seal ? sealed_tag : tag);
+		gcm(op, tag);
+		break;
+	case CIPHER_AES_128_CCM:
+	case CIPHER_AES_256_CCM:
+		if (!ccm(m, op, tag))
+			op->result = -EIO;
 		break;
 	default:
-		chacha20_poly1305(m, op, op->seal ? sealed_tag : tag);
+		chacha20_poly1305(m, op, tag);
 		break;
 	}
-	op->result = 0;
 	/* The received tag is still there: opening in place stops before it. */
-	if (!op->seal && !tags_equal(tag, op->in + op->in_len - 16))
+	if (!op->seal && !op->result &&
+	    !tags_equal(tag, op->in + op->in_len - 16))
 		op->result = -EBADMSG;
 	return ENGINE_DONE;
 }
@@ -158,6 +201,37 @@ static const char *cpu_driver(const struct engine *engine,
 	return "intel-ipsec-mb";
 }
 
+static void set_key(IMB_MGR *m, struct engine_key *k, const uint8_t *key)
+{
+	switch (k->cipher->id) {
+	case CIPHER_AES_128_GCM:
+		k->by = (struct gcm){
+			m->gcm128_init, m->gcm128_enc_update,
+			m->gcm128_dec_update, m->gcm128_enc_finalize,
+			m->gcm128_dec_finalize,
+		};
+		IMB_AES128_GCM_PRE(m, key, &k->gcm);
+		break;
+	case CIPHER_AES_256_GCM:
+		k->by = (struct gcm){
+			m->gcm256_init, m->gcm256_enc_update,
+			m->gcm256_dec_update, m->gcm256_enc_finalize,
+			m->gcm256_dec_finalize,
+		};
+		IMB_AES256_GCM_PRE(m, key, &k->gcm);
+		break;
+	case CIPHER_AES_128_CCM:
+		IMB_AES_KEYEXP_128(m, key, k->ccm.seal, k->ccm.open);
+		break;
+	case CIPHER_AES_256_CCM:
+		IMB_AES_KEYEXP_256(m, key, k->ccm.seal, k->ccm.open);
+		break;
+	default:
+		memcpy(k->chacha, key, k->cipher->key_len);
+		break;
+	}
+}
+
 static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
 		       const uint8_t *key, struct engine_key **out)
 {
@@ -168,17 +242,7 @@ static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
 	if (!k)
 		return -ENOMEM;
 	k->cipher = cipher;
-	switch (cipher->id) {
-	case CIPHER_AES_128_GCM:
-		IMB_AES128_GCM_PRE(m, key, &k->gcm);
-		break;
-	case CIPHER_AES_256_GCM:
-		IMB_AES256_GCM_PRE(m, key, &k->gcm);
-		break;
-	default:
-		memcpy(k->chacha, key, cipher->key_len);
-		break;
-	}
+	set_key(m, k, key);
 	*out = k;
 	return 0;
 }

@@ -21,9 +21,10 @@ struct wire {
 	size_t len, size;
 };
 
-/* One direction, from the moment OpenSSL began to use its secret. */
+/* One direction, from the moment OpenSSL began to use its key. */
 struct side {
-	bool known;
+	bool known;  /* that was seen, or lost */
+	bool logged; /* TLS 1.3: when its secret was */
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
 	int lost;     /* -errno if the records could not be followed, and why */
@@ -40,6 +41,7 @@ struct side {
 
 struct state {
 	uint8_t random[RANDOM_LEN]; /* the client's: which handshake this is */
+	bool logged; /* TLS 1.3: made when secrets were */
 	struct side tx, rx;
 };
 
@@ -53,8 +55,11 @@ struct hook {
 	BIO_callback_fn_ex next;
 };
 
+typedef void (*info_callback)(const SSL *ssl, int where, int ret);
+
 struct prepared {
 	SSL_CTX_keylog_cb_func next;
+	info_callback next_info;
 };
 
 /* Stands for the state of an SSL where there was no memory for one. */
@@ -101,35 +106,66 @@ static bool wire_complete(const struct wire *wire)
 
 static void side_lose(struct side *side, int error, const char *why)
 {
+	side->known = true;
 	side->lost = error;
 	side->lost_why = why;
 	wire_free(&side->last);
 	wire_free(&side->current);
 }
 
-static void side_record(struct side *side)
+static void side_count(struct side *side)
 {
 	struct wire whole = side->current;
 
-	if (whole.bytes[0] == RECORD_DATA) {
-		side->current = side->last;
-		side->last = whole;
-		side->seq++;
-	} else if (whole.bytes[0] != RECORD_CHANGE_CIPHER_SPEC) {
+	side->current = side->last;
+	side->last = whole;
+	side->seq++;
+}
+
+/* In TLS 1.3 all that is protected looks like data. */
+static void side_record_tls13(struct side *side)
+{
+	uint8_t type = side->current.bytes[0];
+
+	if (type == RECORD_DATA)
+		side_count(side);
+	else if (type != RECORD_CHANGE_CIPHER_SPEC)
 		side_lose(side, -EPROTO,
 			  "a record in the clear followed the handshake");
+}
+
+/* In TLS 1.2 all is protected from the record after this one on. */
+static void side_record_tls12(struct side *side)
+{
+	if (side->current.bytes[0] == RECORD_CHANGE_CIPHER_SPEC) {
+		side->known = true;
+		side->seq = 0;
+		side->last.len = 0;
+	} else if (side->known) {
+		side_count(side);
 	}
+}
+
+static void side_record(struct side *side)
+{
+	if (side->logged)
+		side_record_tls13(side);
+	else
+		side_record_tls12(side);
 	side->current.len = 0;
 }
 
 static void side_follow(struct side *side, const uint8_t *bytes, size_t len)
 {
+	const size_t most = side->logged ? RECORD_HEADER + RECORD_BODY_MAX_TLS13
+					 : RECORD_WIRE_MAX;
+
 	side->seen += len;
 	while (len && !side->lost) {
 		struct wire *wire = &side->current;
 		size_t n = wire_expected(wire);
 
-		if (n > RECORD_WIRE_MAX) {
+		if (n > most) {
 			side_lose(side, -EPROTO, "a record was too long");
 			return;
 		}
@@ -158,7 +194,7 @@ static void hook_saw_read(struct hook *hook, const char *bytes, size_t len)
 {
 	struct side *rx = &hook->owner->rx;
 
-	if (rx->known && rx->hook == hook)
+	if (rx->hook == hook)
 		side_follow(rx, (const uint8_t *)bytes, len);
 }
 
@@ -167,7 +203,7 @@ static void hook_saw_write(struct hook *hook, const char *bytes, size_t len,
 {
 	struct side *tx = &hook->owner->tx;
 
-	if (!tx->known || tx->hook != hook)
+	if (tx->hook != hook)
 		return;
 	tx->stalled = taken < len;
 	side_follow(tx, (const uint8_t *)bytes, taken);
@@ -292,23 +328,33 @@ static void state_free(struct state *state)
 	free(state);
 }
 
-/* The state for the handshake with this client random, made if need be. */
-static struct state *state_for(SSL *ssl, const uint8_t random[RANDOM_LEN])
+/* In place of what there was. */
+static struct state *state_new(SSL *ssl)
 {
-	struct state *old = SSL_get_ex_data(ssl, ssl_index), *state;
+	struct state *state;
 
-	if (old && old != &no_memory &&
-	    !memcmp(old->random, random, RANDOM_LEN))
-		return old;
-
-	state_free(old);
+	state_free(SSL_get_ex_data(ssl, ssl_index));
 	state = calloc(1, sizeof(*state));
 	if (!SSL_set_ex_data(ssl, ssl_index, state ? state : &no_memory)) {
 		free(state);
 		return NULL;
 	}
+	return state;
+}
+
+/* The state for the handshake with this client random, made if need be. */
+static struct state *state_for(SSL *ssl, const uint8_t random[RANDOM_LEN])
+{
+	struct state *old = SSL_get_ex_data(ssl, ssl_index), *state;
+
+	if (old && old != &no_memory && old->logged &&
+	    !memcmp(old->random, random, RANDOM_LEN))
+		return old;
+
+	state = state_new(ssl);
 	if (!state)
 		return NULL;
+	state->logged = true;
 	memcpy(state->random, random, RANDOM_LEN);
 	/* This handshake's other line may have come while there was none. */
 	if (old == &no_memory) {
@@ -390,7 +436,7 @@ static void side_start(struct side *side, struct state *state, SSL *ssl,
 	BIO *bio = sending ? SSL_get_wbio(ssl) : SSL_get_rbio(ssl);
 
 	side_reset(side, state);
-	side->known = true;
+	side->known = side->logged = true;
 	side->secret_len = logged->secret_len;
 	memcpy(side->secret, logged->secret, logged->secret_len);
 	if (!bio_has_fd(bio))
@@ -433,6 +479,51 @@ static void keylog(const SSL *ssl, const char *line)
 	note_line((SSL *)ssl, line);
 	if (prepared && prepared->next)
 		prepared->next(ssl, line);
+	inside = false;
+}
+
+/* ---- The info callback ------------------------------------------------- */
+
+static void side_begin(struct side *side, struct state *state, BIO *bio,
+		       uint64_t (*count)(BIO *bio))
+{
+	if (!bio_has_fd(bio))
+		return;
+	side_watch(side, state, bio);
+	side->base = count(bio);
+}
+
+/*
+ * In TLS 1.2 either ChangeCipherSpec may be on its way before anything is
+ * logged, so records are followed from here. (In TLS 1.3 all that is dropped
+ * when the secrets are logged.) What renegotiates goes on.
+ */
+static void note_start(SSL *ssl)
+{
+	struct state *state;
+
+	if (!SSL_in_before(ssl))
+		return;
+	state = state_new(ssl);
+	if (!state)
+		return;
+	side_begin(&state->tx, state, SSL_get_wbio(ssl), BIO_number_written);
+	side_begin(&state->rx, state, SSL_get_rbio(ssl), BIO_number_read);
+}
+
+static void info(const SSL *ssl, int where, int ret)
+{
+	static _Thread_local bool inside;
+	const struct prepared *prepared =
+		SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), ctx_index);
+
+	if (inside)
+		return;
+	inside = true;
+	if (where == SSL_CB_HANDSHAKE_START)
+		note_start((SSL *)ssl);
+	if (prepared && prepared->next_info)
+		prepared->next_info(ssl, where, ret);
 	inside = false;
 }
 
@@ -492,10 +583,9 @@ static bool have_indices(void)
 int handoff_prepare(SSL_CTX *ssl_ctx, const char **why)
 {
 	SSL_CTX_keylog_cb_func callback = SSL_CTX_get_keylog_callback(ssl_ctx);
+	info_callback info_before = SSL_CTX_get_info_callback(ssl_ctx);
 	struct prepared *prepared;
 
-	if (callback == keylog)
-		return 0;
 	*why = "out of memory";
 	if (!have_indices())
 		return -ENOMEM;
@@ -508,8 +598,14 @@ int handoff_prepare(SSL_CTX *ssl_ctx, const char **why)
 			return -ENOMEM;
 		}
 	}
-	prepared->next = callback;
-	SSL_CTX_set_keylog_callback(ssl_ctx, keylog);
+	if (callback != keylog) {
+		prepared->next = callback;
+		SSL_CTX_set_keylog_callback(ssl_ctx, keylog);
+	}
+	if (info_before != info) {
+		prepared->next_info = info_before;
+		SSL_CTX_set_info_callback(ssl_ctx, info);
+	}
 	return 0;
 }
 
@@ -544,6 +640,10 @@ static int check_alive(const SSL *ssl, const char **why)
 		return refuse(-EINVAL, why,
 			      "the handshake, or the connection after it, has "
 			      "failed: OpenSSL's error queue says how");
+	if (SSL_version(ssl) != TLS1_3_VERSION && SSL_renegotiate_pending(ssl))
+		return refuse(-EBUSY, why,
+			      "a renegotiation is under way: go on with "
+			      "SSL_read() or SSL_do_handshake()");
 	if (!SSL_is_init_finished(ssl) && between_messages(ssl))
 		return refuse(-EBUSY, why,
 			      "a message after the handshake is under way: "
@@ -560,29 +660,50 @@ static int check_alive(const SSL *ssl, const char **why)
 	return 0;
 }
 
-static int check_protocol(const SSL *ssl, const struct cipher **cipher,
-			  const char **why)
+static int check_suite(const SSL *ssl, const struct suite **suite,
+		       const char **why)
 {
-	const SSL_CIPHER *suite = SSL_get_current_cipher(ssl);
-	uint8_t fragment;
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+	int nid = cipher ? SSL_CIPHER_get_cipher_nid(cipher) : NID_undef;
 
-	if (SSL_version(ssl) != TLS1_3_VERSION)
-		return refuse(-EOPNOTSUPP, why, "only TLS 1.3 is carried");
-	*cipher = suite ? cipher_by_suite(SSL_CIPHER_get_protocol_id(suite))
+	*suite = cipher ? suite_by_number(SSL_CIPHER_get_protocol_id(cipher))
 			: NULL;
-	if (!*cipher)
+	if (*suite)
+		return 0;
+	if (nid == NID_aes_128_ccm || nid == NID_aes_256_ccm)
+		*why = "a cipher suite with a tag of 8 bytes is not carried: "
+		       "use one with AES-GCM, ChaCha20-Poly1305 or AES-CCM";
+	else if (cipher && !SSL_CIPHER_is_aead(cipher))
+		*why = "a cipher suite with CBC or without encryption is not "
+		       "carried: use one with AES-GCM, ChaCha20-Poly1305 or "
+		       "AES-CCM";
+	else
+		*why = "the cipher suite is not carried: use one with AES-GCM, "
+		       "ChaCha20-Poly1305 or AES-CCM";
+	return -EOPNOTSUPP;
+}
+
+/* The content of a record at most, as negotiated (RFC 6066 4). */
+static size_t plain_max(const SSL *ssl)
+{
+	uint8_t mode =
+		SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));
+
+	if (mode < TLSEXT_max_fragment_length_512 ||
+	    mode > TLSEXT_max_fragment_length_4096)
+		return RECORD_PLAIN_MAX;
+	return (size_t)512 << (mode - TLSEXT_max_fragment_length_512);
+}
+
+static int check_protocol(const SSL *ssl, struct handoff *h, const char **why)
+{
+	int version = SSL_version(ssl);
+
+	if (version != TLS1_3_VERSION && version != TLS1_2_VERSION)
 		return refuse(-EOPNOTSUPP, why,
-			      "the cipher suite is none of "
-			      "TLS_AES_128_GCM_SHA256, "
-			      "TLS_AES_256_GCM_SHA384 and "
-			      "TLS_CHACHA20_POLY1305_SHA256");
-	fragment = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));
-	if (fragment >= TLSEXT_max_fragment_length_512 &&
-	    fragment <= TLSEXT_max_fragment_length_4096)
-		return refuse(-EOPNOTSUPP, why,
-			      "max_fragment_length was negotiated: "
-			      "only records of 2^14 bytes are carried");
-	return 0;
+			      "only TLS 1.2 and 1.3 are carried");
+	h->plain_max = plain_max(ssl);
+	return check_suite(ssl, &h->suite, why);
 }
 
 static int check_descriptor(SSL *ssl, int *fd, const char **why)
@@ -619,7 +740,7 @@ static int check_descriptor(SSL *ssl, int *fd, const char **why)
 
 /* Are the secrets those of this handshake, and no byte passed us by? */
 static int check_state(SSL *ssl, const struct state *state,
-		       const struct cipher *cipher, const char **why)
+		       const struct suite *suite, const char **why)
 {
 	const struct side *tx = &state->tx, *rx = &state->rx;
 	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
@@ -628,8 +749,8 @@ static int check_state(SSL *ssl, const struct state *state,
 		return refuse(tx->lost, why, tx->lost_why);
 	if (rx->lost)
 		return refuse(rx->lost, why, rx->lost_why);
-	if (tx->secret_len != cipher->secret_len ||
-	    rx->secret_len != cipher->secret_len)
+	if (state->logged && (tx->secret_len != suite->digest_len ||
+			      rx->secret_len != suite->digest_len))
 		return refuse(-EPROTO, why,
 			      "OpenSSL logged secrets of another length");
 	if (!tx->hook || tx->hook != BIO_get_ex_data(wbio, bio_index) ||
@@ -645,21 +766,40 @@ static int check_state(SSL *ssl, const struct state *state,
 	return 0;
 }
 
+/* Is this what was followed of the handshake that the SSL has done? */
+static bool state_fits(const SSL *ssl, const struct state *state)
+{
+	uint8_t random[RANDOM_LEN];
+
+	if (!state || !state->tx.known || !state->rx.known)
+		return false;
+	if (SSL_version(ssl) != TLS1_3_VERSION)
+		return !state->logged;
+	return state->logged &&
+	       SSL_get_client_random(ssl, random, sizeof(random)) ==
+		       RANDOM_LEN &&
+	       !memcmp(random, state->random, RANDOM_LEN);
+}
+
 static int find_state(SSL *ssl, const struct state **found, const char **why)
 {
 	const struct state *state;
-	uint8_t random[RANDOM_LEN];
 
 	state = have_indices() ? SSL_get_ex_data(ssl, ssl_index) : NULL;
 	if (state == &no_memory)
 		return refuse(-ENOMEM, why, "out of memory");
-	if (!state || !state->tx.known || !state->rx.known ||
-	    SSL_get_client_random(ssl, random, sizeof(random)) != RANDOM_LEN ||
-	    memcmp(random, state->random, RANDOM_LEN) != 0)
+	if (!state_fits(ssl, state) && SSL_get_info_callback(ssl) &&
+	    SSL_version(ssl) != TLS1_3_VERSION)
+		return refuse(-EINVAL, why,
+			      "the handshake was not followed: an info "
+			      "callback must be set on the SSL_CTX, before "
+			      "tls_handoff_prepare(), not on the SSL");
+	if (!state_fits(ssl, state))
 		return refuse(-EINVAL, why,
 			      "the handshake was not followed: call "
 			      "tls_handoff_prepare() before it, and after "
-			      "SSL_CTX_set_keylog_callback()");
+			      "SSL_CTX_set_keylog_callback() and "
+			      "SSL_CTX_set_info_callback()");
 	*found = state;
 	return 0;
 }
@@ -738,21 +878,35 @@ static void copy_side(struct handoff_side *to, const struct side *from)
 		memcpy(to->proof, from->last.bytes, from->last.len);
 }
 
+static int copy_tls12(struct keys_tls12 *to, const SSL *ssl, const char **why)
+{
+	if (SSL_SESSION_get_master_key(SSL_get_session(ssl), to->master,
+				       sizeof(to->master)) == KEYS_MASTER &&
+	    SSL_get_client_random(ssl, to->client_random, KEYS_RANDOM) ==
+		    KEYS_RANDOM &&
+	    SSL_get_server_random(ssl, to->server_random, KEYS_RANDOM) ==
+		    KEYS_RANDOM)
+		return 0;
+	return refuse(-EPROTO, why, "OpenSSL has no master secret");
+}
+
 static int take(struct handoff *h, SSL *ssl, const char **why)
 {
 	const struct state *state;
 	int error = check_alive(ssl, why);
 
 	if (!error)
-		error = check_protocol(ssl, &h->cipher, why);
+		error = check_protocol(ssl, h, why);
 	if (!error)
 		error = find_state(ssl, &state, why);
 	if (!error)
 		error = check_descriptor(ssl, &h->fd, why);
 	if (!error)
-		error = check_state(ssl, state, h->cipher, why);
+		error = check_state(ssl, state, h->suite, why);
 	if (!error)
 		error = check_writing(ssl, &state->tx, why);
+	if (!error && h->suite->version == CIPHER_TLS12)
+		error = copy_tls12(&h->tls12, ssl, why);
 	if (!error && SSL_pending(ssl))
 		error = copy_plain(h, ssl, &state->rx, why);
 	else if (!error)

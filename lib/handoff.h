@@ -3,12 +3,18 @@
  * What a connection of OpenSSL's is made of at this moment: secrets, sequence
  * numbers, bytes under way. The only part that knows <openssl/ssl.h>.
  *
- * handoff_prepare() hooks the keylog callback of an SSL_CTX. When a handshake
- * derives its application secrets, a BIO callback is put (in front of any there
- * is) on the connection's read and write BIOs; it follows the record boundaries
- * in both directions from the point where each direction's application key
- * begins, counts records, and keeps the bytes of the latest one. A KeyUpdate
- * that OpenSSL processes is logged as well and begins the count anew.
+ * handoff_prepare() hooks the keylog and the info callback of an SSL_CTX. A BIO
+ * callback is put (in front of any there is) on the connection's read and write
+ * BIOs; it follows the record boundaries in both directions from the point where
+ * each direction's key begins, counts records, and keeps the bytes of the latest
+ * one.
+ *
+ * In TLS 1.3 that point is when the application secret is logged. A KeyUpdate
+ * that OpenSSL processes is logged as well and begins the count anew. In TLS 1.2
+ * records are followed from the handshake's start, of which the info callback
+ * tells, and the count begins at ChangeCipherSpec, again with each
+ * renegotiation; the master secret is had from the session.
+ *
  * handoff_take() turns that into a struct handoff, or says why it will not; the
  * caller proves it, and only then calls handoff_commit().
  *
@@ -26,6 +32,7 @@
 #include <stdbool.h>
 
 #include "cipher.h"
+#include "keys.h"
 #include "record.h"
 
 struct ssl_st;
@@ -33,7 +40,7 @@ struct ssl_ctx_st;
 
 /* One direction. */
 struct handoff_side {
-	uint8_t secret[CIPHER_SECRET_MAX];
+	uint8_t secret[CIPHER_SECRET_MAX]; /* TLS 1.3 */
 	uint64_t seq; /* of the next record */
 	/*
 	 * The record before that, whole, as it was on the wire; proof_len 0
@@ -44,9 +51,11 @@ struct handoff_side {
 };
 
 struct handoff {
-	const struct cipher *cipher;
+	const struct suite *suite;
 	int fd;
 	bool is_server;
+	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
+	struct keys_tls12 tls12;
 	struct handoff_side tx, rx;
 	/* decrypted by OpenSSL, not yet read by the application */
 	uint8_t plain[RECORD_PLAIN_MAX];

@@ -2,6 +2,7 @@
 #include "keys.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -12,7 +13,7 @@
 #include "secret.h"
 
 /* HKDF-Expand-Label(secret, label, "", len), RFC 8446 7.1. */
-static int expand_label(EVP_KDF_CTX *kdf, const struct cipher *cipher,
+static int expand_label(EVP_KDF_CTX *kdf, const struct suite *suite,
 			const uint8_t *secret, const char *label, uint8_t *out,
 			size_t len)
 {
@@ -20,9 +21,9 @@ static int expand_label(EVP_KDF_CTX *kdf, const struct cipher *cipher,
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
 		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
-						 (char *)cipher->digest, 0),
+						 (char *)suite->digest, 0),
 		OSSL_PARAM_construct_octet_string(
-			OSSL_KDF_PARAM_KEY, (void *)secret, cipher->secret_len),
+			OSSL_KDF_PARAM_KEY, (void *)secret, suite->digest_len),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX,
 						  (void *)"tls13 ", 6),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL,
@@ -33,9 +34,9 @@ static int expand_label(EVP_KDF_CTX *kdf, const struct cipher *cipher,
 	return EVP_KDF_derive(kdf, out, len, params) == 1 ? 0 : -EIO;
 }
 
-static EVP_KDF_CTX *tls13_kdf(void)
+static EVP_KDF_CTX *kdf_new(const char *name)
 {
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, name, NULL);
 	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
 
 	EVP_KDF_free(kdf);
@@ -49,29 +50,40 @@ static void wipe_free(struct keygen *gen)
 
 static int expand_keys(struct keygen *gen, EVP_KDF_CTX *kdf)
 {
-	int error = expand_label(kdf, gen->cipher, gen->secret, "key", gen->key,
+	int error = expand_label(kdf, gen->suite, gen->secret, "key", gen->key,
 				 gen->cipher->key_len);
 
 	if (!error)
-		error = expand_label(kdf, gen->cipher, gen->secret, "iv",
+		error = expand_label(kdf, gen->suite, gen->secret, "iv",
 				     gen->iv, sizeof(gen->iv));
 	return error;
 }
 
-int keygen_new(struct keygen **gen, const struct cipher *cipher,
+static struct keygen *make(const struct suite *suite)
+{
+	struct keygen *gen = secret_alloc(sizeof(*gen));
+
+	if (!gen)
+		return NULL;
+	gen->refs = 1;
+	gen->suite = suite;
+	gen->cipher = suite->cipher;
+	gen->format = record_format(suite);
+	return gen;
+}
+
+int keygen_new(struct keygen **gen, const struct suite *suite,
 	       const uint8_t *secret)
 {
-	struct keygen *new = secret_alloc(sizeof(*new));
+	struct keygen *new = make(suite);
 	EVP_KDF_CTX *kdf;
 	int error = -EIO;
 
 	if (!new)
 		return -ENOMEM;
-	new->refs = 1;
-	new->cipher = cipher;
-	memcpy(new->secret, secret, cipher->secret_len);
+	memcpy(new->secret, secret, suite->digest_len);
 
-	kdf = tls13_kdf();
+	kdf = kdf_new("TLS13-KDF");
 	if (kdf)
 		error = expand_keys(new, kdf);
 	EVP_KDF_CTX_free(kdf);
@@ -86,16 +98,16 @@ int keygen_new(struct keygen **gen, const struct cipher *cipher,
 int keygen_next(struct keygen **next, const struct keygen *gen)
 {
 	uint8_t secret[CIPHER_SECRET_MAX];
-	EVP_KDF_CTX *kdf = tls13_kdf();
+	EVP_KDF_CTX *kdf = kdf_new("TLS13-KDF");
 	int error = -EIO;
 
 	if (kdf)
-		error = expand_label(kdf, gen->cipher, gen->secret,
+		error = expand_label(kdf, gen->suite, gen->secret,
 				     "traffic upd", secret,
-				     gen->cipher->secret_len);
+				     gen->suite->digest_len);
 	EVP_KDF_CTX_free(kdf);
 	if (!error)
-		error = keygen_new(next, gen->cipher, secret);
+		error = keygen_new(next, gen->suite, secret);
 	OPENSSL_cleanse(secret, sizeof(secret));
 	return error;
 }
@@ -117,6 +129,73 @@ uint64_t keygen_record_limit(const struct cipher *cipher)
 		return (uint64_t)1 << 22;
 	}
 }
+
+/* ---- TLS 1.2 ----------------------------------------------------------- */
+
+/* PRF(master, "key expansion", server_random + client_random), RFC 5246 6.3 */
+static int expand_block(const struct suite *suite,
+			const struct keys_tls12 *from, uint8_t *block,
+			size_t len)
+{
+	EVP_KDF_CTX *kdf = kdf_new("TLS1-PRF");
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
+						 (char *)suite->digest, 0),
+		OSSL_PARAM_construct_octet_string(
+			OSSL_KDF_PARAM_SECRET, (void *)from->master,
+			sizeof(from->master)),
+		/* seeds are put together in their order */
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED,
+						  (void *)"key expansion", 13),
+		OSSL_PARAM_construct_octet_string(
+			OSSL_KDF_PARAM_SEED, (void *)from->server_random,
+			sizeof(from->server_random)),
+		OSSL_PARAM_construct_octet_string(
+			OSSL_KDF_PARAM_SEED, (void *)from->client_random,
+			sizeof(from->client_random)),
+		OSSL_PARAM_construct_end(),
+	};
+	bool ok = kdf && EVP_KDF_derive(kdf, block, len, params) == 1;
+
+	EVP_KDF_CTX_free(kdf);
+	return ok ? 0 : -EIO;
+}
+
+/* With an AEAD the block is keys and IVs, each the client's first. */
+static void use_block(struct keygen *gen, const uint8_t *block, size_t iv_len,
+		      bool server)
+{
+	size_t key_len = gen->cipher->key_len;
+
+	memcpy(gen->key, block + server * key_len, key_len);
+	memcpy(gen->iv, block + 2 * key_len + server * iv_len, iv_len);
+}
+
+int keygen_new_tls12(struct keygen **client, struct keygen **server,
+		     const struct suite *suite, const struct keys_tls12 *from)
+{
+	size_t iv_len = record_iv_len(record_format(suite));
+	uint8_t block[2 * (CIPHER_KEY_MAX + RECORD_NONCE)];
+	int error = expand_block(suite, from, block,
+				 2 * (suite->cipher->key_len + iv_len));
+
+	if (error)
+		return error;
+	*client = make(suite);
+	*server = make(suite);
+	if (*client && *server) {
+		use_block(*client, block, iv_len, false);
+		use_block(*server, block, iv_len, true);
+	} else {
+		wipe_free(*client);
+		wipe_free(*server);
+		error = -ENOMEM;
+	}
+	OPENSSL_cleanse(block, sizeof(block));
+	return error;
+}
+
+/* ---- References -------------------------------------------------------- */
 
 struct keygen *keygen_get(struct keygen *gen)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Key generations (RFC 8446 7.1 to 7.3): a traffic secret, the key and IV
- * expanded from it, and the engines' own form of that key. Reference counted:
- * every record in flight holds its generation, and the last one wipes it.
+ * Key generations: a key and IV, in TLS 1.3 the traffic secret they are
+ * expanded from (RFC 8446 7.1 to 7.3), and the engines' own form of that key.
+ * Reference counted: every record in flight holds its generation, and the last
+ * one wipes it.
  */
 #ifndef ASYNCTLS_KEYS_H
 #define ASYNCTLS_KEYS_H
@@ -15,8 +16,10 @@ enum { KEYS_ENGINES = 2 };
 
 struct keygen {
 	unsigned refs;
-	const struct cipher *cipher;
-	uint8_t secret[CIPHER_SECRET_MAX];
+	const struct suite *suite;
+	const struct cipher *cipher; /* the suite's */
+	const struct record_format *format;
+	uint8_t secret[CIPHER_SECRET_MAX]; /* TLS 1.3 */
 	uint8_t key[CIPHER_KEY_MAX];
 	uint8_t iv[RECORD_NONCE];
 	struct {
@@ -25,12 +28,25 @@ struct keygen {
 	} bound[KEYS_ENGINES];
 };
 
+enum { KEYS_MASTER = 48, KEYS_RANDOM = 32 };
+
+/* What the keys of a TLS 1.2 connection are made of. */
+struct keys_tls12 {
+	uint8_t master[KEYS_MASTER]; /* extended (RFC 7627) or not */
+	uint8_t client_random[KEYS_RANDOM];
+	uint8_t server_random[KEYS_RANDOM];
+};
+
 /*
- * A generation from its traffic secret (cipher->secret_len bytes), holding
- * one reference. 0, -ENOMEM or -EIO (libcrypto refused).
+ * A generation of a TLS 1.3 suite from its traffic secret (suite->digest_len
+ * bytes), holding one reference. 0, -ENOMEM or -EIO (libcrypto refused).
  */
-int keygen_new(struct keygen **gen, const struct cipher *cipher,
+int keygen_new(struct keygen **gen, const struct suite *suite,
 	       const uint8_t *secret);
+
+/* Both generations of a TLS 1.2 suite (RFC 5246 6.3), or neither. As above. */
+int keygen_new_tls12(struct keygen **client, struct keygen **server,
+		     const struct suite *suite, const struct keys_tls12 *from);
 
 /* The generation after a KeyUpdate (RFC 8446 7.2). Same errors. */
 int keygen_next(struct keygen **next, const struct keygen *gen);

@@ -45,6 +45,7 @@ struct slot {
 	uint64_t seq;
 	enum slot_state state;
 	uint8_t type;	   /* TX, and RX once it was at the head */
+	uint8_t aad[RECORD_AAD_MAX];
 	bool examined;	   /* RX: type and content are known */
 	bool by_kernel;	   /* the engine that has it, or finished it */
 	uint8_t *wire;	   /* the record as on the wire, header first */

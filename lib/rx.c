@@ -14,6 +14,7 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 		.todo = todo,
 		.account = account,
 		.fd = fd,
+		.plain_max = RECORD_PLAIN_MAX,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
 		.gen = keygen_get(gen),
@@ -209,18 +210,20 @@ static void open_done(struct aead_op *op)
 }
 
 /* Where the plaintext goes: on the spot, or beside it with room for the AAD. */
-static bool place(struct rx *rx, struct slot *slot, size_t body)
+static bool place(struct rx *rx, struct slot *slot)
 {
+	const struct record_format *format = rx->gen->format;
 	uint8_t *out;
 
-	slot->op.out = slot->wire + RECORD_HEADER;
+	slot->op.out = slot->wire + format->prefix;
 	if (!slot->engine || slot->engine->ops->synchronous)
 		return true;
-	out = block_carve(&rx->memory, &rx->out, RECORD_HEADER + body);
+	out = block_carve(&rx->memory, &rx->out,
+			  record_lead(format) + slot->wire_len);
 	if (!out)
 		return false;
 	slot->side_block = rx->out;
-	slot->op.out = out + RECORD_HEADER;
+	slot->op.out = out + format->aad_len;
 	return true;
 }
 
@@ -231,7 +234,7 @@ static bool relocate(struct slot *slot)
 
 	if (!block_replace(&rx->memory, &slot->side_block))
 		return false;
-	slot->op.out = slot->side_block->data + RECORD_HEADER;
+	slot->op.out = slot->side_block->data + slot->gen->format->aad_len;
 	return true;
 }
 
@@ -264,6 +267,7 @@ static void open_ahead(struct rx *rx)
 static bool take_record(struct rx *rx, size_t body)
 {
 	struct slot *slot = queue_push(&rx->queue, rx->gen, rx->seq);
+	const struct record_format *format = rx->gen->format;
 
 	if (!slot)
 		return false;
@@ -272,7 +276,7 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->engine = dispatch_choose(&rx->core->dispatch, rx->gen->cipher,
 				       rx->account, body,
 				       queue_count(&rx->queue));
-	if (!place(rx, slot, body)) {
+	if (!place(rx, slot)) {
 		queue_unpush(&rx->queue, &rx->memory);
 		return false;
 	}
@@ -283,10 +287,13 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
-	slot->op.aad = slot->wire;
-	slot->op.aad_len = RECORD_HEADER;
-	slot->op.in = slot->wire + RECORD_HEADER;
-	slot->op.in_len = body;
+	record_nonce(slot->op.nonce, rx->gen->iv,
+		     record_nonce_number(format, slot->wire, slot->seq));
+	record_aad(format, slot->aad, slot->wire[0], slot->seq, body);
+	slot->op.aad = slot->aad;
+	slot->op.aad_len = format->aad_len;
+	slot->op.in = slot->wire + format->prefix;
+	slot->op.in_len = slot->wire_len - format->prefix;
 	slot->op.done = open_done;
 	if (slot->side_block && !rx->waiting++ &&
 	    rx->queue.in_flight < rx->ahead)
@@ -304,7 +311,8 @@ static void cut(struct rx *rx)
 
 		if (have < RECORD_HEADER)
 			break;
-		body = record_parse_header(rx->chunk->data + rx->parsed,
+		body = record_parse_header(rx->gen->format,
+					   rx->chunk->data + rx->parsed,
 					   &rx->parse_alert);
 		if (body < 0) {
 			rx->parse_error = (int)body;
@@ -372,7 +380,8 @@ static bool examine(struct rx *rx, struct slot *slot)
 {
 	size_t len = aead_op_out_len(&slot->op);
 	int alert = ALERT_UNEXPECTED_MESSAGE;
-	ssize_t n = record_inner(slot->op.out, len, &slot->type);
+	ssize_t n = record_content(slot->gen->format, slot->wire, slot->op.out,
+				   len, rx->plain_max, &slot->type);
 	int ret;
 
 	if (n < 0) {
@@ -382,7 +391,8 @@ static bool examine(struct rx *rx, struct slot *slot)
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
-	if (slot->type == RECORD_DATA && !rx->in_message) {
+	if (slot->type == RECORD_DATA && !rx->in_message &&
+	    (n || slot->gen->format->hides_type)) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
 		rx->account->stats.rx_bytes[by] += (size_t)n;

@@ -33,12 +33,14 @@ struct rx {
 	struct account *account;
 	/*
 	 * A record that is no application data, at its turn, authenticated; and
-	 * data where in_message forbids it.
+	 * data where in_message forbids it, or where it is none (TLS 1.2; in
+	 * TLS 1.3 an empty record may be padding).
 	 * 0 or -errno, with *alert what to send.
 	 */
 	int (*control)(struct rx *rx, uint8_t type, const uint8_t *content,
 		       size_t len, int *alert);
 	int fd;
+	size_t plain_max; /* content of a record at most */
 	int error; /* sticky, once the head has met it */
 	int alert; /* to be sent for it, or ALERT_NONE */
 	bool closed; /* close_notify was read: what follows is ignored */

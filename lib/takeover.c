@@ -63,24 +63,33 @@ static bool harmless(const uint8_t *message, size_t len)
 static int prove(struct tls_context *ctx, struct keygen *gen,
 		 const struct handoff_side *side, uint8_t *room)
 {
+	const struct record_format *format = gen->format;
+	uint64_t seq = side->seq - 1;
 	struct slot slot = { .gen = gen };
 	uint8_t type;
+	int alert;
 	ssize_t n;
 	int ret;
 
 	if (!side->proof_len)
 		return 0;
-	record_nonce(slot.op.nonce, gen->iv, side->seq - 1);
-	slot.op.aad = side->proof;
-	slot.op.aad_len = RECORD_HEADER;
-	slot.op.in = side->proof + RECORD_HEADER;
-	slot.op.in_len = side->proof_len - RECORD_HEADER;
-	slot.op.out = room + RECORD_HEADER;
+	if (record_parse_header(format, side->proof, &alert) < 0)
+		return -EPROTO;
+	record_nonce(slot.op.nonce, gen->iv,
+		     record_nonce_number(format, side->proof, seq));
+	record_aad(format, slot.aad, side->proof[0], seq,
+		   side->proof_len - RECORD_HEADER);
+	slot.op.aad = slot.aad;
+	slot.op.aad_len = format->aad_len;
+	slot.op.in = side->proof + format->prefix;
+	slot.op.in_len = side->proof_len - format->prefix;
+	slot.op.out = room + format->aad_len;
 	slot.op.done = proof_done;
 	ret = open_now(ctx, &slot);
 	if (ret)
 		return ret;
-	n = record_inner(slot.op.out, aead_op_out_len(&slot.op), &type);
+	n = record_content(format, side->proof, slot.op.out,
+			   aead_op_out_len(&slot.op), RECORD_PLAIN_MAX, &type);
 	if (n < 0 ||
 	    (type == RECORD_HANDSHAKE && !harmless(slot.op.out, (size_t)n)))
 		return -EPROTO;
@@ -126,26 +135,46 @@ static int check_socket(int fd)
 	return 0;
 }
 
-static int check_engine(struct tls_context *ctx, const struct cipher *cipher)
+static int check_engine(struct tls_context *ctx, const struct suite *suite)
 {
-	if (!dispatch_engine(&ctx->core.dispatch, cipher))
-		return error_set(-EOPNOTSUPP, "no engine has %s: see "
-				 "tls_context_describe()", cipher->name);
+	if (!dispatch_engine(&ctx->core.dispatch, suite->cipher))
+		return error_set(-EOPNOTSUPP, "no engine has %s of %s: see "
+				 "tls_context_describe()", suite->cipher->name,
+				 suite->name);
 	return 0;
 }
 
 /* Both generations, or neither. */
-static int make_keys(const struct cipher *cipher, const uint8_t *tx_secret,
-		     const uint8_t *rx_secret, struct keygen **tx,
-		     struct keygen **rx)
+static int make_tls13(const struct suite *suite, const uint8_t *tx_secret,
+		      const uint8_t *rx_secret, struct keygen **tx,
+		      struct keygen **rx)
 {
-	int ret = keygen_new(tx, cipher, tx_secret);
+	int ret = keygen_new(tx, suite, tx_secret);
 
-	if (!ret) {
-		ret = keygen_new(rx, cipher, rx_secret);
-		if (ret)
-			keygen_put(*tx);
-	}
+	if (ret)
+		return ret;
+	ret = keygen_new(rx, suite, rx_secret);
+	if (ret)
+		keygen_put(*tx);
+	return ret;
+}
+
+struct secrets {
+	const uint8_t *tx, *rx; /* TLS 1.3 */
+	const struct keys_tls12 *tls12;
+};
+
+static int make_keys(const struct suite *suite, const struct secrets *from,
+		     bool is_server, struct keygen **tx, struct keygen **rx)
+{
+	int ret;
+
+	if (suite->version == CIPHER_TLS13)
+		ret = make_tls13(suite, from->tx, from->rx, tx, rx);
+	else
+		ret = keygen_new_tls12(is_server ? rx : tx,
+				       is_server ? tx : rx, suite,
+				       from->tls12);
 	if (ret)
 		return error_set(ret, "no keys could be derived: %s",
 				 strerror(-ret));
@@ -157,6 +186,7 @@ struct start {
 	bool is_server;
 	struct keygen *tx_gen, *rx_gen;
 	uint64_t tx_seq, rx_seq;
+	size_t plain_max;
 	const uint8_t *plain, *sealed;
 	size_t plain_len, sealed_len;
 	struct tickets *tickets;
@@ -178,6 +208,7 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		s->rx_seq);
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
+	conn_limit(conn, s->plain_max);
 	ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
 	if (!ret)
 		ret = rx_preload_sealed(&conn->rx, s->sealed, s->sealed_len);
@@ -211,6 +242,8 @@ static int want_tickets(struct start *s, struct tls_context *ctx,
 static int take(struct tls_conn **out, struct tls_context *ctx,
 		struct ssl_st *ssl, struct handoff *h)
 {
+	const struct secrets secrets = { h->tx.secret, h->rx.secret,
+					 &h->tls12 };
 	struct start s;
 	const char *why;
 	int ret = handoff_take(h, ssl, &why);
@@ -222,15 +255,16 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
 		.rx_seq = h->rx.seq,
+		.plain_max = h->plain_max,
 		.plain = h->plain,
 		.plain_len = h->plain_len,
 		.sealed = h->sealed,
 		.sealed_len = h->sealed_len,
 	};
-	ret = check_engine(ctx, h->cipher);
+	ret = check_engine(ctx, h->suite);
 	if (ret)
 		return ret;
-	ret = make_keys(h->cipher, h->tx.secret, h->rx.secret, &s.tx_gen,
+	ret = make_keys(h->suite, &secrets, h->is_server, &s.tx_gen,
 			&s.rx_gen);
 	if (ret)
 		return ret;
@@ -266,44 +300,83 @@ int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 	return ret;
 }
 
-static int check_secrets(const struct tls_secrets *s, const struct cipher **c)
+/* What must be there besides, by version. */
+static int check_kind(const struct tls_secrets *s, const struct suite *suite)
 {
-	*c = cipher_by_suite(s->cipher_suite);
-	if (!*c)
+	bool tls13 = suite->version == CIPHER_TLS13;
+	size_t len = tls13 ? suite->digest_len : KEYS_MASTER;
+
+	if (tls13 && s->tx_secret && s->rx_secret && s->secret_len == len)
+		return 0;
+	if (!tls13 && s->master_secret && s->client_random &&
+	    s->server_random && s->secret_len == len)
+		return 0;
+	return error_set(-EINVAL, "%s takes %s of %zu bytes%s", suite->name,
+			 tls13 ? "two secrets" : "a master_secret", len,
+			 tls13 ? "" : ", client_random and server_random");
+}
+
+static int check_secrets(const struct tls_secrets *s,
+			 const struct suite **suite)
+{
+	*suite = suite_by_number(s->cipher_suite);
+	if (!*suite)
 		return error_set(-EOPNOTSUPP, "cipher suite 0x%04x is not "
 				 "carried", s->cipher_suite);
-	if (!s->tx_secret || !s->rx_secret ||
-	    s->secret_len != (*c)->secret_len)
-		return error_set(-EINVAL, "%s takes two secrets of %zu bytes",
-				 (*c)->name, (*c)->secret_len);
 	if (s->rx_data_len > RECORD_WIRE_MAX)
 		return error_set(-EINVAL, "rx_data_len is %zu, at most %d "
 				 "bytes can be taken", s->rx_data_len,
 				 RECORD_WIRE_MAX);
-	return 0;
+	if (s->max_fragment &&
+	    (s->max_fragment < RECORD_PLAIN_MIN ||
+	     s->max_fragment > RECORD_PLAIN_MAX))
+		return error_set(-EINVAL, "max_fragment is %zu: 0, or %d to %d",
+				 s->max_fragment, RECORD_PLAIN_MIN,
+				 RECORD_PLAIN_MAX);
+	return check_kind(s, *suite);
+}
+
+/* Both generations; the copy of what they are made of is wiped. */
+static int use_secrets(const struct tls_secrets *s, const struct suite *suite,
+		       struct start *start)
+{
+	struct keys_tls12 tls12;
+	const struct secrets from = { s->tx_secret, s->rx_secret, &tls12 };
+	int ret;
+
+	if (suite->version == CIPHER_TLS12) {
+		memcpy(tls12.master, s->master_secret, KEYS_MASTER);
+		memcpy(tls12.client_random, s->client_random, KEYS_RANDOM);
+		memcpy(tls12.server_random, s->server_random, KEYS_RANDOM);
+	}
+	ret = make_keys(suite, &from, s->is_server, &start->tx_gen,
+			&start->rx_gen);
+	explicit_bzero(&tls12, sizeof(tls12));
+	return ret;
 }
 
 int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 		     const struct tls_secrets *secrets)
 {
-	const struct cipher *cipher;
+	const struct suite *suite;
 	struct start s = {
 		.fd = fd,
 		.is_server = secrets->is_server,
 		.tx_seq = secrets->tx_seq,
 		.rx_seq = secrets->rx_seq,
+		.plain_max = secrets->max_fragment ? secrets->max_fragment :
+						     RECORD_PLAIN_MAX,
 		.sealed = secrets->rx_data,
 		.sealed_len = secrets->rx_data_len,
 	};
-	int ret = check_secrets(secrets, &cipher);
+	int ret = check_secrets(secrets, &suite);
 
 	if (!ret)
 		ret = check_socket(fd);
 	if (!ret)
-		ret = check_engine(ctx, cipher);
+		ret = check_engine(ctx, suite);
 	if (!ret)
-		ret = make_keys(cipher, secrets->tx_secret, secrets->rx_secret,
-				&s.tx_gen, &s.rx_gen);
+		ret = use_secrets(secrets, suite, &s);
 	if (ret)
 		return ret;
 	ret = make_conn(out, ctx, &s);

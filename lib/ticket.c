@@ -150,7 +150,8 @@ static bool seal(struct tickets *t, struct engine *engine,
 		.out = wire + RECORD_HEADER,
 	};
 
-	record_put_header(wire, len + 1 + RECORD_TAG);
+	record_put_prefix(t->gen->format, wire, RECORD_HANDSHAKE, t->seq,
+			  len + 1 + RECORD_TAG);
 	record_nonce(op.nonce, t->gen->iv, t->seq);
 	if (engine->ops->submit(engine, &op) != ENGINE_DONE || op.result)
 		return false;

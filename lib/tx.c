@@ -18,6 +18,7 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.seq = seq,
 		.record_limit = core->rekey_records,
 		.record_size = core->record_size,
+		.plain_max = RECORD_PLAIN_MAX,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
@@ -29,10 +30,13 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 
 /* ---- Sealing ----------------------------------------------------------- */
 
+/* The prefix is written last: some engines leave the AAD in its place. */
 static void sealed(struct tx *tx, struct slot *slot)
 {
 	bool failed = slot->op.result != 0;
 
+	record_put_prefix(slot->gen->format, slot->wire, slot->type, slot->seq,
+			  slot->wire_len - RECORD_HEADER);
 	if (queue_completed(&tx->queue, slot, failed))
 		tx->account->stats.out_of_order++;
 	/* a generation ends with its last completion, not its last send */
@@ -63,7 +67,7 @@ bool tx_room(const struct tx *tx)
 	return !queue_full(&tx->queue) &&
 	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
 	       (pool_may_take(memory) ||
-		(block_room(memory->pool, tx->wire) >= RECORD_WIRE_MAX &&
+		(block_room(memory->pool, tx->wire) >= RECORD_SENT_MAX &&
 		 (!tx->side || block_room(memory->pool, tx->side) >=
 				       RECORD_PLAIN_MAX)));
 }
@@ -78,12 +82,18 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		  size_t len, struct block *in_block)
 {
 	bool keep = slot->engine && !slot->engine->ops->synchronous;
+	const struct record_format *format = tx->gen->format;
+	size_t lead = keep ? record_lead(format) : 0;
 
-	slot->op.pad = (uint16_t)record_padding(len, tx->pad_block);
-	slot->wire_len = RECORD_OVERHEAD + len + slot->op.pad;
-	slot->wire = block_carve(&tx->memory, &tx->wire, slot->wire_len);
+	if (format->hides_type)
+		slot->op.pad = (uint16_t)record_padding(len, tx->pad_block,
+							tx->plain_max);
+	slot->wire_len = format->overhead + len + slot->op.pad;
+	slot->wire = block_carve(&tx->memory, &tx->wire,
+				 lead + slot->wire_len);
 	if (!slot->wire)
 		return false;
+	slot->wire += lead;
 	slot->wire_block = tx->wire;
 	if (in_block) {
 		block_get(in_block);
@@ -109,9 +119,7 @@ static bool relocate(struct slot *slot)
 	if (!block_replace(&tx->memory, &slot->wire_block))
 		return false;
 	slot->wire = slot->wire_block->data;
-	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
-	slot->op.aad = slot->wire;
-	slot->op.out = slot->wire + RECORD_HEADER;
+	slot->op.out = slot->wire + slot->gen->format->prefix;
 	return true;
 }
 
@@ -128,6 +136,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 		 struct block *in_block)
 {
 	struct slot *slot = queue_push(&tx->queue, tx->gen, tx->seq);
+	const struct record_format *format = tx->gen->format;
 
 	if (!slot)
 		return false;
@@ -147,14 +156,15 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	slot->type = type;
 	slot->content_len = type == RECORD_DATA ? len : 0;
 	tx->account->stats.tx_padding_bytes += slot->op.pad;
-	record_put_header(slot->wire, slot->wire_len - RECORD_HEADER);
+	record_aad(format, slot->aad, type, slot->seq,
+		   slot->wire_len - RECORD_HEADER);
 	slot->op.seal = true;
-	slot->op.has_tail = true;
+	slot->op.has_tail = format->hides_type;
 	slot->op.tail = type;
-	slot->op.aad = slot->wire;
-	slot->op.aad_len = RECORD_HEADER;
+	slot->op.aad = slot->aad;
+	slot->op.aad_len = format->aad_len;
 	slot->op.in_len = len;
-	slot->op.out = slot->wire + RECORD_HEADER;
+	slot->op.out = slot->wire + format->prefix;
 	slot->op.done = seal_done;
 	if (dispatch_submit(&tx->core->dispatch, slot) == ENGINE_DONE)
 		sealed(tx, slot);
@@ -167,16 +177,18 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 /* How much the record begun now is to hold. */
 static size_t record_limit(struct tx *tx)
 {
+	size_t most = min_size(tx->record_size, tx->plain_max);
+
 	if (!tx->core->record_ramp)
-		return tx->record_size;
+		return most;
 	/* what is still held has not been idle but slow */
 	if (!tx->held && now_ns() - tx->last_data > TX_RAMP_IDLE_NS)
 		tx->ramped = 0;
 	if (tx->ramped < TX_RAMP_SMALL_UNTIL)
-		return min_size(TX_RAMP_SMALL, tx->record_size);
+		return min_size(TX_RAMP_SMALL, most);
 	if (tx->ramped < TX_RAMP_MIDDLE_UNTIL)
-		return min_size(TX_RAMP_MIDDLE, tx->record_size);
-	return tx->record_size;
+		return min_size(TX_RAMP_MIDDLE, most);
+	return most;
 }
 
 void tx_update_keys(struct tx *tx, bool request)
@@ -208,12 +220,20 @@ static int send_update(struct tx *tx)
 	return 0;
 }
 
+bool tx_worn_out(const struct tx *tx)
+{
+	return tx->gen->suite->version == CIPHER_TLS12 &&
+	       tx->seq >= tx->record_limit;
+}
+
 int tx_send_update(struct tx *tx)
 {
 	int ret;
 
 	if (tx->error)
 		return tx->error;
+	if (tx_worn_out(tx))
+		return -EAGAIN;
 	if (!tx->update_due && tx->seq < tx->record_limit)
 		return 0;
 	ret = tx_room(tx) ? send_update(tx) : -EAGAIN;

@@ -73,6 +73,7 @@ struct tx {
 	uint64_t last_write;  /* now_ns() of the latest write */
 	uint64_t ready_since; /* ... of the first that is still held */
 	size_t record_size; /* application bytes in a record at most */
+	size_t plain_max;   /* ... that the peer takes */
 	size_t ramped;	    /* sent since records last began small */
 	uint64_t last_data; /* when the latest one was sealed, with a ramp */
 	size_t pad_block;   /* see record_padding() */
@@ -104,6 +105,12 @@ int tx_seal_open(struct tx *tx);
 void tx_update_keys(struct tx *tx, bool request);
 /* Put a KeyUpdate that is due in line. 0, -EAGAIN (no room) or error. */
 int tx_send_update(struct tx *tx);
+
+/*
+ * Has as much been sealed as the key is good for, without a way to another one
+ * (TLS 1.2, RFC 9325 4.4)? Then no more data is taken.
+ */
+bool tx_worn_out(const struct tx *tx);
 
 /* Put an alert in line. 0, -EAGAIN (no room) or error. */
 int tx_alert(struct tx *tx, uint8_t level, uint8_t description);

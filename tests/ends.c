@@ -18,15 +18,21 @@ static const uint8_t secrets[2][CIPHER_SECRET_MAX] = {
 };
 
 const char *end_take(struct tls_conn **conn, struct tls_context *ctx, int fd,
-		     int side, uint16_t suite)
+		     int side, uint16_t number)
 {
-	const struct cipher *cipher =
-		cipher_by_suite(suite ? suite : TLS_AES_128_GCM);
+	static const struct keys_tls12 tls12 = { "both ends'", "c", "s" };
+	const struct suite *suite =
+		suite_by_number(number ? number : TLS_AES_128_GCM);
 	const struct tls_secrets s = {
-		.cipher_suite = cipher->suite,
-		.secret_len = cipher->secret_len,
+		.cipher_suite = suite->number,
+		.secret_len = suite->version == CIPHER_TLS13 ?
+				      suite->digest_len :
+				      KEYS_MASTER,
 		.tx_secret = secrets[side],
 		.rx_secret = secrets[!side],
+		.master_secret = tls12.master,
+		.client_random = tls12.client_random,
+		.server_random = tls12.server_random,
 		.is_server = side == 0,
 	};
 

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <openssl/evp.h>
-
+#include "evp_record.h"
 #include "handoff_check.h"
 #include "keys.h"
 
@@ -29,79 +28,35 @@ void open_pair(struct tls_pair *pair, struct tls_pair_options options)
 
 /* ---- Records by libcrypto ---------------------------------------------- */
 
-static EVP_CIPHER_CTX *begin(const struct cipher *cipher, const uint8_t *secret,
-			     uint64_t seq, int seal, const uint8_t *header)
+/* The keys of both directions. */
+static void make_keys(const struct handoff *h, struct keygen **tx,
+		      struct keygen **rx)
 {
-	static const char *const names[] = {
-		[CIPHER_AES_128_GCM] = "AES-128-GCM",
-		[CIPHER_AES_256_GCM] = "AES-256-GCM",
-		[CIPHER_CHACHA20_POLY1305] = "ChaCha20-Poly1305",
-	};
-	EVP_CIPHER *evp = EVP_CIPHER_fetch(NULL, names[cipher->id], NULL);
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t nonce[RECORD_NONCE];
-	struct keygen *gen;
-	int n;
-
-	assert_int_equal(keygen_new(&gen, cipher, secret), 0);
-	record_nonce(nonce, gen->iv, seq);
-	assert_int_equal(
-		EVP_CipherInit_ex2(ctx, evp, gen->key, nonce, seal, NULL), 1);
-	assert_int_equal(EVP_CipherUpdate(ctx, NULL, &n, header, RECORD_HEADER),
-			 1);
-	keygen_put(gen);
-	EVP_CIPHER_free(evp);
-	return ctx;
+	if (h->suite->version == CIPHER_TLS12) {
+		assert_int_equal(keygen_new_tls12(h->is_server ? rx : tx,
+						  h->is_server ? tx : rx,
+						  h->suite, &h->tls12), 0);
+		return;
+	}
+	assert_int_equal(keygen_new(tx, h->suite, h->tx.secret), 0);
+	assert_int_equal(keygen_new(rx, h->suite, h->rx.secret), 0);
 }
 
-ssize_t open_with_evp(const struct cipher *cipher, const uint8_t *secret,
-		      uint64_t seq, const uint8_t *wire, size_t len,
-		      uint8_t *content, uint8_t *type)
+/* The content of a record, or -1 if it does not authenticate. */
+static ssize_t open_record(const struct keygen *gen, uint64_t seq,
+			   const uint8_t *wire, uint8_t *content, uint8_t *type)
 {
-	size_t inner_len = len - RECORD_HEADER - RECORD_TAG;
-	EVP_CIPHER_CTX *ctx;
-	int n, ok, alert;
+	ssize_t n = evp_open(gen, seq, wire, content);
 
-	assert_int_equal(record_parse_header(wire, &alert),
-			 len - RECORD_HEADER);
-	ctx = begin(cipher, secret, seq, 0, wire);
-	assert_int_equal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG,
-					     RECORD_TAG,
-					     (void *)(wire + len - RECORD_TAG)),
-			 1);
-	assert_int_equal(EVP_CipherUpdate(ctx, content, &n,
-					  wire + RECORD_HEADER, (int)inner_len),
-			 1);
-	ok = EVP_CipherFinal_ex(ctx, content + n, &n);
-	EVP_CIPHER_CTX_free(ctx);
-	return ok == 1 ? record_inner(content, inner_len, type) : -1;
-}
-
-size_t seal_with_evp(const struct cipher *cipher, const uint8_t *secret,
-		     uint64_t seq, uint8_t type, const void *content,
-		     size_t len, uint8_t *wire)
-{
-	uint8_t *out = wire + RECORD_HEADER;
-	EVP_CIPHER_CTX *ctx;
-	int n;
-
-	record_put_header(wire, len + 1 + RECORD_TAG);
-	ctx = begin(cipher, secret, seq, 1, wire);
-	assert_int_equal(EVP_CipherUpdate(ctx, out, &n, content, (int)len), 1);
-	out += n;
-	assert_int_equal(EVP_CipherUpdate(ctx, out, &n, &type, 1), 1);
-	out += n;
-	assert_int_equal(EVP_CipherFinal_ex(ctx, out, &n), 1);
-	assert_int_equal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG,
-					     RECORD_TAG, out),
-			 1);
-	EVP_CIPHER_CTX_free(ctx);
-	return len + RECORD_OVERHEAD;
+	if (n < 0)
+		return n;
+	return record_content(gen->format, wire, content, (size_t)n,
+			      RECORD_PLAIN_MAX, type);
 }
 
 /* ---- Taking ------------------------------------------------------------ */
 
-static void assert_proved(const struct cipher *cipher,
+static void assert_proved(const struct keygen *gen,
 			  const struct handoff_side *side)
 {
 	uint8_t *content = malloc(RECORD_BODY_MAX), type;
@@ -109,10 +64,20 @@ static void assert_proved(const struct cipher *cipher,
 	assert_int_equal(side->seq == 0, side->proof_len == 0);
 	assert_non_null(content);
 	if (side->seq)
-		assert_true(open_with_evp(cipher, side->secret, side->seq - 1,
-					  side->proof, side->proof_len, content,
-					  &type) >= 0);
+		assert_true(open_record(gen, side->seq - 1, side->proof,
+					content, &type) >= 0);
 	free(content);
+}
+
+static void assert_both_proved(const struct handoff *h)
+{
+	struct keygen *tx, *rx;
+
+	make_keys(h, &tx, &rx);
+	assert_proved(tx, &h->tx);
+	assert_proved(rx, &h->rx);
+	keygen_put(tx);
+	keygen_put(rx);
 }
 
 struct handoff *take(SSL *ssl)
@@ -127,10 +92,9 @@ struct handoff *take(SSL *ssl)
 		fail_msg("handoff_take: %d, %s", error, why);
 	assert_int_equal(h->fd, SSL_get_fd(ssl));
 	assert_int_equal(
-		h->cipher->suite,
+		h->suite->number,
 		SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)));
-	assert_proved(h->cipher, &h->tx);
-	assert_proved(h->cipher, &h->rx);
+	assert_both_proved(h);
 	return h;
 }
 
@@ -160,11 +124,18 @@ void assert_refused(SSL *ssl, int error, const char *words)
 void send_record(struct handoff *h, uint8_t type, const void *content,
 		 size_t len)
 {
-	uint8_t wire[RECORD_WIRE_MAX];
-	size_t n = seal_with_evp(h->cipher, h->tx.secret, h->tx.seq++, type,
-				 content, len, wire);
+	uint8_t wire[RECORD_WIRE_MAX], inner[RECORD_PLAIN_MAX + 1];
+	struct keygen *tx, *rx;
+	size_t n;
 
+	make_keys(h, &tx, &rx);
+	memcpy(inner, content, len);
+	inner[len] = type;
+	n = evp_seal(tx, h->tx.seq++, type, inner,
+		     len + tx->format->hides_type, wire);
 	assert_int_equal(send(h->fd, wire, n, MSG_NOSIGNAL), n);
+	keygen_put(tx);
+	keygen_put(rx);
 }
 
 /* Bring h->sealed to len bytes. */
@@ -181,20 +152,23 @@ static void fill(struct handoff *h, size_t len)
 
 size_t receive_data(struct handoff *h, uint8_t *content)
 {
+	struct keygen *tx, *rx;
 	uint8_t type;
 	ssize_t n;
 	int alert;
 
+	make_keys(h, &tx, &rx);
 	do {
 		fill(h, RECORD_HEADER);
-		n = record_parse_header(h->sealed, &alert);
+		n = record_parse_header(rx->format, h->sealed, &alert);
 		assert_true(n > 0);
 		fill(h, RECORD_HEADER + (size_t)n);
-		n = open_with_evp(h->cipher, h->rx.secret, h->rx.seq++,
-				  h->sealed, h->sealed_len, content, &type);
+		n = open_record(rx, h->rx.seq++, h->sealed, content, &type);
 		assert_true(n >= 0);
 		h->sealed_len = 0;
 	} while (type != RECORD_DATA);
+	keygen_put(tx);
+	keygen_put(rx);
 	return (size_t)n;
 }
 

@@ -27,18 +27,6 @@ struct handoff *take(SSL *ssl);
 void drop(struct handoff *h);
 
 /*
- * Open a whole record: the content's length and type, or -1 if it does not
- * authenticate.
- */
-ssize_t open_with_evp(const struct cipher *cipher, const uint8_t *secret,
-		      uint64_t seq, const uint8_t *wire, size_t len,
-		      uint8_t *content, uint8_t *type);
-/* Returns the length of the whole record. */
-size_t seal_with_evp(const struct cipher *cipher, const uint8_t *secret,
-		     uint64_t seq, uint8_t type, const void *content,
-		     size_t len, uint8_t *wire);
-
-/*
  * Play the part of the library: read and write records from where h says, with
  * OpenSSL at the other end. Sockets must be blocking.
  */

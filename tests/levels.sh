@@ -12,7 +12,7 @@ declare -A level=(
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
-	[tx]=6 [rx]=6 [conn]=7 [handoff]=2 [choice]=4
+	[tx]=6 [rx]=6 [conn]=7 [handoff]=3 [choice]=4
 	[ctx]=8 [worker]=7 [takeover]=9
 )
 # What joins two parts that know each other: the header of the one is for the

@@ -18,15 +18,27 @@
 
 static void every_suite_is_handed_over(void **state)
 {
-	(void)state;
-	for (int id = 0; id < CIPHER_COUNT; id++) {
-		struct tls_pair_options options = {
-			PREPARED,
-			.suite = ciphers[id].name,
-		};
+	static const char *const tls12[] = {
+		"ECDHE-ECDSA-AES128-GCM-SHA256",
+		"ECDHE-ECDSA-AES256-GCM-SHA384",
+		"ECDHE-ECDSA-CHACHA20-POLY1305",
+		"ECDHE-ECDSA-AES128-CCM",
+		"ECDHE-ECDSA-AES256-CCM",
+	};
 
-		assert_either_end(options);
+	(void)state;
+	for (const struct suite *s = cipher_suites; s->name; s++) {
+		struct tls_pair_options options = { PREPARED, .suite = s->name };
+
+		if (s->version == CIPHER_TLS13)
+			assert_either_end(options);
 	}
+	for (size_t i = 0; i < sizeof(tls12) / sizeof(tls12[0]); i++)
+		assert_either_end((struct tls_pair_options){
+			PREPARED,
+			.version = TLS1_2_VERSION,
+			.suite = tls12[i],
+		});
 }
 
 static void both_ends_are_handed_over(void **state)

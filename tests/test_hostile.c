@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "hostile.h"
+#include "keys.h"
 
 /* ---- What is no record ------------------------------------------------- */
 
@@ -106,7 +107,7 @@ static void the_longest_body_is_read(void **state)
 	pattern_fill(content, 0, RECORD_PLAIN_MAX);
 	len = wire_seal(&w, RECORD_DATA, content, RECORD_PLAIN_MAX,
 			256 - 1 - RECORD_TAG, record);
-	assert_int_equal(len, RECORD_WIRE_MAX);
+	assert_int_equal(len, RECORD_HEADER + RECORD_BODY_MAX_TLS13);
 	wire_send_raw(&w, record, len);
 	memset(content, 0, sizeof(content));
 	assert_int_equal(tls_read(w.conn, content, sizeof(content)),
@@ -123,7 +124,7 @@ static void a_forged_body_of_any_short_length_is_a_bad_record(void **state)
 	for (len = 0; len <= 40; len++) {
 		begin(TLS_CONTEXT_LOOP);
 		memset(record, 0x5a, sizeof(record));
-		record_put_header(record, len);
+		record_put_prefix(w.seal->format, record, RECORD_DATA, 0, len);
 		wire_send_raw(&w, record, RECORD_HEADER + len);
 		expect_end(-EBADMSG, ALERT_BAD_RECORD_MAC);
 	}
@@ -148,7 +149,7 @@ static struct expected of_flipped(unsigned bit)
 	case 2:
 		return (struct expected){ -EPROTO, ALERT_DECODE_ERROR };
 	}
-	if (body > RECORD_BODY_MAX)
+	if (body > RECORD_BODY_MAX_TLS13)
 		return (struct expected){ -EMSGSIZE, ALERT_RECORD_OVERFLOW };
 	if (body > 23) /* waited for until the stream ends */
 		return (struct expected){ -ECONNRESET, ALERT_NONE };

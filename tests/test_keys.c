@@ -18,9 +18,10 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "evp_record.h"
 #include "keys.h"
 
-static const struct cipher *const aes128 = &ciphers[CIPHER_AES_128_GCM];
+static const struct suite *aes128; /* TLS_AES_128_GCM_SHA256 */
 
 static const uint8_t client_secret[] = {
 	0x9e, 0x40, 0x64, 0x6c, 0xe7, 0x9a, 0x7f, 0x9d, 0xc0, 0x5a, 0xf8,
@@ -85,28 +86,6 @@ static void expand_label(const EVP_MD *md, const uint8_t *secret,
 	memcpy(out, block, len);
 }
 
-static void seal_aes128(const struct keygen *gen, uint64_t seq,
-			const uint8_t *inner, size_t len, uint8_t *wire)
-{
-	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
-	uint8_t nonce[RECORD_NONCE];
-	int n;
-
-	record_put_header(wire, len + RECORD_TAG);
-	record_nonce(nonce, gen->iv, seq);
-	assert_int_equal(EVP_EncryptInit_ex(evp, EVP_aes_128_gcm(), NULL,
-					    gen->key, nonce),
-			 1);
-	assert_int_equal(EVP_EncryptUpdate(evp, NULL, &n, wire, 5), 1);
-	assert_int_equal(EVP_EncryptUpdate(evp, wire + 5, &n, inner, (int)len),
-			 1);
-	assert_int_equal(EVP_EncryptFinal_ex(evp, wire + 5 + n, &n), 1);
-	assert_int_equal(EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, 16,
-					     wire + 5 + len),
-			 1);
-	EVP_CIPHER_CTX_free(evp);
-}
-
 static void assert_seals_rfc8448(const uint8_t *secret, uint64_t seq,
 				 const uint8_t *record)
 {
@@ -117,7 +96,8 @@ static void assert_seals_rfc8448(const uint8_t *secret, uint64_t seq,
 		inner[i] = (uint8_t)i;
 	inner[50] = RECORD_DATA;
 	assert_int_equal(keygen_new(&gen, aes128, secret), 0);
-	seal_aes128(gen, seq, inner, sizeof(inner), wire);
+	assert_int_equal(evp_seal(gen, seq, RECORD_DATA, inner, sizeof(inner),
+				  wire), sizeof(wire));
 	assert_memory_equal(wire, record, sizeof(wire));
 	keygen_put(gen);
 }
@@ -156,50 +136,62 @@ static void the_servers_second_record_is_that_of_rfc8448(void **state)
 	assert_seals_rfc8448(server_secret, 1, server_record);
 }
 
-static void every_cipher_expands_as_hmac_says(void **state)
+static const EVP_MD *digest_of(const struct suite *suite)
+{
+	return suite->digest_len == 48 ? EVP_sha384() : EVP_sha256();
+}
+
+static void every_suite_expands_as_hmac_says(void **state)
 {
 	uint8_t secret[CIPHER_SECRET_MAX], key[CIPHER_KEY_MAX];
 	uint8_t iv[RECORD_NONCE];
+	const struct suite *s;
+	int checked = 0;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(secret); i++)
 		secret[i] = (uint8_t)(i * 7 + 1);
-	for (int id = 0; id < CIPHER_COUNT; id++) {
-		const struct cipher *c = &ciphers[id];
-		const EVP_MD *md =
-			c->secret_len == 48 ? EVP_sha384() : EVP_sha256();
+	for (s = cipher_suites; s->name; s++) {
 		struct keygen *gen;
 
-		expand_label(md, secret, "key", key, c->key_len);
-		expand_label(md, secret, "iv", iv, sizeof(iv));
-		assert_int_equal(keygen_new(&gen, c, secret), 0);
-		assert_ptr_equal(gen->cipher, c);
-		assert_memory_equal(gen->secret, secret, c->secret_len);
-		assert_memory_equal(gen->key, key, c->key_len);
+		if (s->version != CIPHER_TLS13)
+			continue;
+		expand_label(digest_of(s), secret, "key", key,
+			     s->cipher->key_len);
+		expand_label(digest_of(s), secret, "iv", iv, sizeof(iv));
+		assert_int_equal(keygen_new(&gen, s, secret), 0);
+		assert_ptr_equal(gen->suite, s);
+		assert_ptr_equal(gen->cipher, s->cipher);
+		assert_memory_equal(gen->secret, secret, s->digest_len);
+		assert_memory_equal(gen->key, key, s->cipher->key_len);
 		assert_memory_equal(gen->iv, iv, sizeof(iv));
 		keygen_put(gen);
+		checked++;
 	}
+	assert_int_equal(checked, 4);
 }
 
 static void a_key_update_ratchets_the_secret(void **state)
 {
 	uint8_t secret[CIPHER_SECRET_MAX], key[CIPHER_KEY_MAX];
+	const struct suite *s;
 
 	(void)state;
-	for (int id = 0; id < CIPHER_COUNT; id++) {
-		const struct cipher *c = &ciphers[id];
-		const EVP_MD *md =
-			c->secret_len == 48 ? EVP_sha384() : EVP_sha256();
+	for (s = cipher_suites; s->name; s++) {
 		uint8_t first[CIPHER_SECRET_MAX] = { 1, 2, 3 };
 		struct keygen *gen, *next;
 
-		expand_label(md, first, "traffic upd", secret, c->secret_len);
-		expand_label(md, secret, "key", key, c->key_len);
-		assert_int_equal(keygen_new(&gen, c, first), 0);
+		if (s->version != CIPHER_TLS13)
+			continue;
+		expand_label(digest_of(s), first, "traffic upd", secret,
+			     s->digest_len);
+		expand_label(digest_of(s), secret, "key", key,
+			     s->cipher->key_len);
+		assert_int_equal(keygen_new(&gen, s, first), 0);
 		assert_int_equal(keygen_next(&next, gen), 0);
-		assert_memory_equal(next->secret, secret, c->secret_len);
-		assert_memory_equal(next->key, key, c->key_len);
-		assert_memory_equal(gen->secret, first, c->secret_len);
+		assert_memory_equal(next->secret, secret, s->digest_len);
+		assert_memory_equal(next->key, key, s->cipher->key_len);
+		assert_memory_equal(gen->secret, first, s->digest_len);
 		keygen_put(next);
 		keygen_put(gen);
 	}
@@ -207,7 +199,7 @@ static void a_key_update_ratchets_the_secret(void **state)
 
 static void a_digest_libcrypto_does_not_have_is_an_error(void **state)
 {
-	struct cipher odd = *aes128;
+	struct suite odd = *aes128;
 	struct keygen *gen = NULL;
 
 	(void)state;
@@ -216,14 +208,24 @@ static void a_digest_libcrypto_does_not_have_is_an_error(void **state)
 	assert_null(gen);
 }
 
-static void ciphers_are_found_by_suite(void **state)
+static void suites_are_found_by_number(void **state)
 {
+	const struct suite *s;
+
 	(void)state;
-	assert_ptr_equal(cipher_by_suite(0x1301), &ciphers[CIPHER_AES_128_GCM]);
-	assert_ptr_equal(cipher_by_suite(0x1302), &ciphers[CIPHER_AES_256_GCM]);
-	assert_ptr_equal(cipher_by_suite(0x1303),
+	assert_ptr_equal(suite_by_number(0x1301)->cipher,
+			 &ciphers[CIPHER_AES_128_GCM]);
+	assert_ptr_equal(suite_by_number(0x1304)->cipher,
+			 &ciphers[CIPHER_AES_128_CCM]);
+	assert_ptr_equal(suite_by_number(0xcca9)->cipher,
 			 &ciphers[CIPHER_CHACHA20_POLY1305]);
-	assert_null(cipher_by_suite(0x1304));
+	assert_null(suite_by_number(0x1305)); /* TLS_AES_128_CCM_8_SHA256 */
+	assert_null(suite_by_number(0xc0ae)); /* ECDHE-ECDSA-AES128-CCM8 */
+	assert_null(suite_by_number(0));
+	for (s = cipher_suites; s->name; s++) {
+		assert_ptr_equal(suite_by_number(s->number), s);
+		assert_true(s[1].name == NULL || s[1].number > s->number);
+	}
 	for (int id = 0; id < CIPHER_COUNT; id++)
 		assert_int_equal(ciphers[id].id, id);
 }
@@ -341,15 +343,16 @@ int main(void)
 		cmocka_unit_test(the_servers_key_and_iv_are_those_of_rfc8448),
 		cmocka_unit_test(the_clients_first_record_is_that_of_rfc8448),
 		cmocka_unit_test(the_servers_second_record_is_that_of_rfc8448),
-		cmocka_unit_test(every_cipher_expands_as_hmac_says),
+		cmocka_unit_test(every_suite_expands_as_hmac_says),
 		cmocka_unit_test(a_key_update_ratchets_the_secret),
 		cmocka_unit_test(a_digest_libcrypto_does_not_have_is_an_error),
-		cmocka_unit_test(ciphers_are_found_by_suite),
+		cmocka_unit_test(suites_are_found_by_number),
 		cmocka_unit_test(an_engine_gets_the_key_once),
 		cmocka_unit_test(every_engine_gets_a_key_of_its_own),
 		cmocka_unit_test(an_engines_refusal_is_passed_on),
 		cmocka_unit_test(the_last_reference_frees_the_engines_keys),
 	};
 
+	aes128 = suite_by_number(0x1301);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

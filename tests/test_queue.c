@@ -25,7 +25,7 @@ static int setup(void **state)
 	pool_init(&pool, 4096, 1, 1 << 20);
 	queue_init(&q, &cache);
 	peak = 0;
-	return keygen_new(&gen, cipher_by_suite(TLS_AES_128_GCM), secret);
+	return keygen_new(&gen, suite_by_number(TLS_AES_128_GCM), secret);
 }
 
 static int teardown(void **state)

@@ -11,6 +11,16 @@
 
 #include "record.h"
 
+static const struct record_format *tls13;
+
+static ssize_t inner_of(const uint8_t *inner, size_t len, uint8_t *type)
+{
+	const uint8_t header[] = { RECORD_DATA, 3, 3, 0, 0 };
+
+	return record_content(tls13, header, inner, len, RECORD_PLAIN_MAX,
+			      type);
+}
+
 static void a_header_is_application_data_version_1_2_and_a_length(void **state)
 {
 	/* RFC 8448 section 3, the client's application data: 50 bytes */
@@ -18,7 +28,8 @@ static void a_header_is_application_data_version_1_2_and_a_length(void **state)
 	uint8_t header[RECORD_HEADER];
 
 	(void)state;
-	record_put_header(header, 50 + RECORD_OVERHEAD - RECORD_HEADER);
+	record_put_prefix(tls13, header, RECORD_DATA, 7,
+			  50 + RECORD_OVERHEAD - RECORD_HEADER);
 	assert_memory_equal(header, expected, sizeof(expected));
 }
 
@@ -29,9 +40,11 @@ static void a_header_holds_the_longest_body(void **state)
 	int alert = ALERT_NONE;
 
 	(void)state;
-	record_put_header(header, RECORD_BODY_MAX);
+	record_put_prefix(tls13, header, RECORD_ALERT, 7,
+			  RECORD_BODY_MAX_TLS13);
 	assert_memory_equal(header, expected, sizeof(expected));
-	assert_int_equal(record_parse_header(header, &alert), RECORD_BODY_MAX);
+	assert_int_equal(record_parse_header(tls13, header, &alert),
+			 RECORD_BODY_MAX_TLS13);
 	assert_int_equal(alert, ALERT_NONE);
 }
 
@@ -41,7 +54,7 @@ static void the_length_is_read_from_a_header(void **state)
 	int alert = ALERT_NONE;
 
 	(void)state;
-	assert_int_equal(record_parse_header(header, &alert), 0x123);
+	assert_int_equal(record_parse_header(tls13, header, &alert), 0x123);
 	assert_int_equal(alert, ALERT_NONE);
 }
 
@@ -51,7 +64,7 @@ static void a_body_too_long_is_a_record_overflow(void **state)
 	int alert = ALERT_NONE;
 
 	(void)state;
-	assert_int_equal(record_parse_header(header, &alert), -EMSGSIZE);
+	assert_int_equal(record_parse_header(tls13, header, &alert), -EMSGSIZE);
 	assert_int_equal(alert, ALERT_RECORD_OVERFLOW);
 }
 
@@ -62,9 +75,9 @@ static void a_body_shorter_than_a_tag_does_not_authenticate(void **state)
 	int alert = ALERT_NONE;
 
 	(void)state;
-	assert_int_equal(record_parse_header(tag, &alert), RECORD_TAG);
+	assert_int_equal(record_parse_header(tls13, tag, &alert), RECORD_TAG);
 	assert_int_equal(alert, ALERT_NONE);
-	assert_int_equal(record_parse_header(shorter, &alert), -EBADMSG);
+	assert_int_equal(record_parse_header(tls13, shorter, &alert), -EBADMSG);
 	assert_int_equal(alert, ALERT_BAD_RECORD_MAC);
 }
 
@@ -77,7 +90,7 @@ static void a_record_in_the_clear_is_unexpected(void **state)
 		const uint8_t header[] = { types[i], 0x03, 0x03, 0x00, 0x20 };
 		int alert = ALERT_NONE;
 
-		assert_int_equal(record_parse_header(header, &alert), -EPROTO);
+		assert_int_equal(record_parse_header(tls13, header, &alert), -EPROTO);
 		assert_int_equal(alert, ALERT_UNEXPECTED_MESSAGE);
 	}
 }
@@ -89,10 +102,10 @@ static void another_version_does_not_decode(void **state)
 	int alert = ALERT_NONE;
 
 	(void)state;
-	assert_int_equal(record_parse_header(v1_0, &alert), -EPROTO);
+	assert_int_equal(record_parse_header(tls13, v1_0, &alert), -EPROTO);
 	assert_int_equal(alert, ALERT_DECODE_ERROR);
 	alert = ALERT_NONE;
-	assert_int_equal(record_parse_header(v2, &alert), -EPROTO);
+	assert_int_equal(record_parse_header(tls13, v2, &alert), -EPROTO);
 	assert_int_equal(alert, ALERT_DECODE_ERROR);
 }
 
@@ -137,7 +150,7 @@ static void the_type_stands_behind_the_content(void **state)
 	uint8_t type = 0;
 
 	(void)state;
-	assert_int_equal(record_inner(inner, sizeof(inner), &type), 3);
+	assert_int_equal(inner_of(inner, sizeof(inner), &type), 3);
 	assert_int_equal(type, RECORD_DATA);
 }
 
@@ -147,7 +160,7 @@ static void padding_is_left_out(void **state)
 	uint8_t type = 0;
 
 	(void)state;
-	assert_int_equal(record_inner(inner, sizeof(inner), &type), 2);
+	assert_int_equal(inner_of(inner, sizeof(inner), &type), 2);
 	assert_int_equal(type, RECORD_HANDSHAKE);
 }
 
@@ -157,7 +170,7 @@ static void content_may_be_empty(void **state)
 	uint8_t type = 0;
 
 	(void)state;
-	assert_int_equal(record_inner(inner, sizeof(inner), &type), 0);
+	assert_int_equal(inner_of(inner, sizeof(inner), &type), 0);
 	assert_int_equal(type, RECORD_DATA);
 }
 
@@ -167,8 +180,8 @@ static void padding_alone_has_no_type(void **state)
 	uint8_t type = 0;
 
 	(void)state;
-	assert_int_equal(record_inner(inner, sizeof(inner), &type), -EPROTO);
-	assert_int_equal(record_inner(inner, 0, &type), -EPROTO);
+	assert_int_equal(inner_of(inner, sizeof(inner), &type), -EPROTO);
+	assert_int_equal(inner_of(inner, 0, &type), -EPROTO);
 }
 
 static void content_may_be_16384_bytes_and_not_one_more(void **state)
@@ -178,32 +191,32 @@ static void content_may_be_16384_bytes_and_not_one_more(void **state)
 
 	(void)state;
 	memset(inner, RECORD_DATA, sizeof(inner));
-	assert_int_equal(record_inner(inner, RECORD_PLAIN_MAX + 1, &type),
+	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 1, &type),
 			 RECORD_PLAIN_MAX);
-	assert_int_equal(record_inner(inner, RECORD_PLAIN_MAX + 2, &type),
+	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 2, &type),
 			 -EMSGSIZE);
 	inner[RECORD_PLAIN_MAX + 1] = 0;
 	inner[RECORD_PLAIN_MAX + 2] = 0;
-	assert_int_equal(record_inner(inner, RECORD_PLAIN_MAX + 3, &type),
+	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 3, &type),
 			 RECORD_PLAIN_MAX);
 }
 
 static void padding_fills_up_a_block_or_the_record(void **state)
 {
 	(void)state;
-	assert_int_equal(record_padding(0, 0), 0);
-	assert_int_equal(record_padding(100, 0), 0);
-	assert_int_equal(record_padding(100, 1), 0);
-	assert_int_equal(record_padding(0, 64), 63);
-	assert_int_equal(record_padding(62, 64), 1);
-	assert_int_equal(record_padding(63, 64), 0);
-	assert_int_equal(record_padding(64, 64), 63);
-	assert_int_equal(record_padding(100, 100), 99);
+	assert_int_equal(record_padding(0, 0, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(100, 0, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(100, 1, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(0, 64, RECORD_PLAIN_MAX), 63);
+	assert_int_equal(record_padding(62, 64, RECORD_PLAIN_MAX), 1);
+	assert_int_equal(record_padding(63, 64, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(64, 64, RECORD_PLAIN_MAX), 63);
+	assert_int_equal(record_padding(100, 100, RECORD_PLAIN_MAX), 99);
 	/* 2^14 + 1 with the type byte, whatever the block */
-	assert_int_equal(record_padding(16383, 64), 0);
-	assert_int_equal(record_padding(16384, 64), 0);
-	assert_int_equal(record_padding(16380, 1000), 4);
-	assert_int_equal(record_padding(0, RECORD_PLAIN_MAX), 16383);
+	assert_int_equal(record_padding(16383, 64, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(16384, 64, RECORD_PLAIN_MAX), 0);
+	assert_int_equal(record_padding(16380, 1000, RECORD_PLAIN_MAX), 4);
+	assert_int_equal(record_padding(0, RECORD_PLAIN_MAX, RECORD_PLAIN_MAX), 16383);
 }
 
 int main(void)
@@ -230,5 +243,6 @@ int main(void)
 		cmocka_unit_test(padding_fills_up_a_block_or_the_record),
 	};
 
+	tls13 = record_format(suite_by_number(0x1301));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,16 +77,31 @@ static void converse(struct tls_conn *conn, SSL *peer)
 
 static void each_end_in_each_suite_goes_on_after_the_ssl_is_freed(void **state)
 {
-	static const char *const suites[] = {
-		"TLS_AES_128_GCM_SHA256",
-		"TLS_AES_256_GCM_SHA384",
-		"TLS_CHACHA20_POLY1305_SHA256",
+	static const struct {
+		const char *suite, *words;
+	} suites[] = {
+		{ "TLS_AES_128_GCM_SHA256",
+		  "TLSv1.3 TLS_AES_128_GCM_SHA256, cpu" },
+		{ "TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384" },
+		{ "TLS_CHACHA20_POLY1305_SHA256",
+		  "TLS_CHACHA20_POLY1305_SHA256" },
+		{ "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_SHA256" },
+		{ "ECDHE-ECDSA-AES128-GCM-SHA256",
+		  "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, cpu" },
+		{ "ECDHE-ECDSA-AES256-GCM-SHA384",
+		  "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384" },
+		{ "ECDHE-ECDSA-CHACHA20-POLY1305",
+		  "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256" },
+		{ "ECDHE-ECDSA-AES128-CCM",
+		  "TLS_ECDHE_ECDSA_WITH_AES_128_CCM" },
+		{ "ECDHE-ECDSA-AES256-CCM",
+		  "TLS_ECDHE_ECDSA_WITH_AES_256_CCM" },
 	};
 	size_t i;
 	int client;
 
 	(void)state;
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < 18; i++) {
 		struct tls_pair pair;
 		struct tls_conn *conn;
 		char words[200];
@@ -94,13 +109,16 @@ static void each_end_in_each_suite_goes_on_after_the_ssl_is_freed(void **state)
 
 		client = i % 2;
 		open_pair(&pair, (struct tls_pair_options){
-					 .suite = suites[i / 2], PREPARED });
+					 .suite = suites[i / 2].suite,
+					 .version = i < 8 ? TLS1_3_VERSION :
+							    TLS1_2_VERSION,
+					 PREPARED });
 		end = client ? &pair.client : &pair.server;
 		conn = hand_over(*end);
 		SSL_free(*end);
 		*end = NULL;
 		tls_conn_describe(conn, words, sizeof(words));
-		assert_non_null(strstr(words, suites[i / 2]));
+		assert_non_null(strstr(words, suites[i / 2].words));
 		converse(conn, client ? pair.server : pair.client);
 		assert_int_equal(tls_close(conn, 1000), 0);
 		assert_int_equal(SSL_read(client ? pair.server : pair.client,
@@ -186,14 +204,15 @@ static void a_key_update_before_the_hand_over_is_survived_or_declined(
 	tls_pair_free(&pair);
 }
 
-static void tls_1_2_is_declined_and_the_ssl_stays_usable(void **state)
+static void tls_1_1_is_declined_and_the_ssl_stays_usable(void **state)
 {
 	struct tls_pair pair;
 
 	(void)state;
-	open_pair(&pair, (struct tls_pair_options){ .version = TLS1_2_VERSION,
+	open_pair(&pair, (struct tls_pair_options){ .version = TLS1_1_VERSION,
+						    .suite = "ALL:@SECLEVEL=0",
 						    PREPARED });
-	refuse(pair.server, -EOPNOTSUPP, "TLS 1.3");
+	refuse(pair.server, -EOPNOTSUPP, "TLS 1.2 and 1.3");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
@@ -204,8 +223,9 @@ static void another_suite_is_declined_and_the_ssl_stays_usable(void **state)
 
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){
-				 .suite = "TLS_AES_128_CCM_SHA256", PREPARED });
-	refuse(pair.server, -EOPNOTSUPP, "TLS_AES_128_GCM_SHA256");
+				 .suite = "TLS_AES_128_CCM_8_SHA256",
+				 PREPARED });
+	refuse(pair.server, -EOPNOTSUPP, "tag of 8 bytes");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
@@ -282,7 +302,7 @@ int main(void)
 		cmocka_unit_test(what_openssl_had_decrypted_comes_first),
 		cmocka_unit_test(
 			a_key_update_before_the_hand_over_is_survived_or_declined),
-		cmocka_unit_test(tls_1_2_is_declined_and_the_ssl_stays_usable),
+		cmocka_unit_test(tls_1_1_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(another_suite_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(an_unprepared_context_is_declined),
 		cmocka_unit_test(a_handshake_that_failed_is_declined),

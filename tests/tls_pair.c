@@ -77,8 +77,11 @@ static int set_protocol(SSL_CTX *ctx, const struct tls_pair_options *options)
 	if (SSL_CTX_set_min_proto_version(ctx, version) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, version) != 1)
 		return complain("version");
-	if (options->suite &&
+	if (options->suite && version == TLS1_3_VERSION &&
 	    SSL_CTX_set_ciphersuites(ctx, options->suite) != 1)
+		return complain(options->suite);
+	if (options->suite && version != TLS1_3_VERSION &&
+	    SSL_CTX_set_cipher_list(ctx, options->suite) != 1)
 		return complain(options->suite);
 	if (options->set_tickets &&
 	    SSL_CTX_set_num_tickets(ctx, options->tickets) != 1)

@@ -13,7 +13,7 @@
 
 /* Everything zero: TLS 1.3, default suite and tickets, TCP, blocking. */
 struct tls_pair_options {
-	const char *suite; /* of TLS 1.3, by name */
+	const char *suite; /* by OpenSSL's name, before TLS 1.3 a list */
 	int version;       /* the only one spoken */
 	bool set_tickets;
 	size_t tickets;    /* that the server sends, if set_tickets */

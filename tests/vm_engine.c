@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <openssl/evp.h>
 
 #include "afalg_probe.h"
 #include "engine_afalg.h"
+#include "evp_record.h"
 #include "known_answer.h"
 #include "record.h"
 #include "ring.h"
@@ -174,36 +174,20 @@ static void run(struct setup *s, struct request *r)
 
 /* ---- The other opinion ------------------------------------------------- */
 
-static const EVP_CIPHER *evp_of(enum cipher_id id)
+static void seal_again(enum cipher_id id, const uint8_t *key,
+		       const struct aead_op *op, uint8_t *out)
 {
-	static const EVP_CIPHER *(*const evp[])(void) = {
-		[CIPHER_AES_128_GCM] = EVP_aes_128_gcm,
-		[CIPHER_AES_256_GCM] = EVP_aes_256_gcm,
-		[CIPHER_CHACHA20_POLY1305] = EVP_chacha20_poly1305,
-	};
+	static uint8_t inner[SPACE];
+	size_t len = op->in_len;
 
-	return evp[id]();
-}
-
-static void evp_seal(enum cipher_id id, const uint8_t *key,
-		     const struct aead_op *op, uint8_t *out)
-{
-	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
-	int n, len = 0;
-
-	EVP_EncryptInit_ex(evp, evp_of(id), NULL, key, op->nonce);
-	EVP_EncryptUpdate(evp, NULL, &n, op->aad, op->aad_len);
-	if (op->in_len)
-		EVP_EncryptUpdate(evp, out, &len, op->in, op->in_len);
+	memcpy(inner, op->in, len);
 	if (op->has_tail) {
-		EVP_EncryptUpdate(evp, out + len, &n, &op->tail, 1);
-		len += n;
-		EVP_EncryptUpdate(evp, out + len, &n, record_zeros, op->pad);
-		len += n;
+		inner[len++] = op->tail;
+		memset(inner + len, 0, op->pad);
+		len += op->pad;
 	}
-	EVP_EncryptFinal_ex(evp, out + len, &n);
-	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, 16, out + len);
-	EVP_CIPHER_CTX_free(evp);
+	evp_seal_raw(&ciphers[id], key, op->nonce, op->aad, op->aad_len, inner,
+		     len, out);
 }
 
 static void assert_sealed(enum cipher_id id, const uint8_t *key,
@@ -212,7 +196,7 @@ static void assert_sealed(enum cipher_id id, const uint8_t *key,
 	static uint8_t expect[SPACE];
 
 	assert_int_equal(r->op.result, 0);
-	evp_seal(id, key, &r->op, expect);
+	seal_again(id, key, &r->op, expect);
 	assert_memory_equal(r->op.out, expect, aead_op_out_len(&r->op));
 	assert_memory_equal(r->op.out - sizeof(header), header, sizeof(header));
 	assert_int_equal(r->op.out[aead_op_out_len(&r->op)], 0xee);
@@ -514,6 +498,8 @@ static void test_flight(void **state)
 {
 	struct setup s = start(parallel, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_256_GCM, test_key);
+	const struct record_format *format =
+		record_format(suite_by_number(0x1302));
 	uint64_t allocations = 0;
 	unsigned i, round;
 	struct request *r;
@@ -525,7 +511,8 @@ static void test_flight(void **state)
 			fill(r->in, r->op.in_len, i);
 			r->op.has_tail = true;
 			r->op.tail = 22;
-			r->op.pad = record_padding(r->op.in_len, round * 512);
+			r->op.pad = record_padding(r->op.in_len, round * 512,
+						  RECORD_PLAIN_MAX);
 			assert_int_equal(submit(&s, r), ENGINE_PENDING);
 		}
 		finish(&s, 0, FLIGHT);
@@ -549,8 +536,9 @@ static void test_flight(void **state)
 
 			r = &requests[i];
 			assert_int_equal(r->op.result, 0);
-			len = record_inner(r->op.out, aead_op_out_len(&r->op),
-					   &type);
+			len = record_content(format, header, r->op.out,
+					     aead_op_out_len(&r->op),
+					     RECORD_PLAIN_MAX, &type);
 			assert_int_equal(len, (i * 2741 + round) % 16385);
 			assert_int_equal(type, 22);
 			assert_memory_equal(r->op.out, r->in, len);

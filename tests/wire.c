@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <openssl/evp.h>
 
 #include "ctx.h"
+#include "evp_record.h"
 #include "fake_engine.h"
 #include "keys.h"
 #include "recorder.h"
@@ -135,29 +135,60 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	put_engines(w, o);
 }
 
+/* What both ends are made of; with TLS 1.2 one master secret serves both. */
+static struct tls_secrets secrets_of(const struct suite *suite, bool ours,
+				     bool is_server)
+{
+	static const struct keys_tls12 tls12 = { "the master secret", "c", "s" };
+	bool tls13 = suite->version == CIPHER_TLS13;
+
+	return (struct tls_secrets){
+		.cipher_suite = suite->number,
+		.secret_len = tls13 ? suite->digest_len : KEYS_MASTER,
+		.tx_secret = ours ? our_secret : peer_secret,
+		.rx_secret = ours ? peer_secret : our_secret,
+		.master_secret = tls12.master,
+		.client_random = tls12.client_random,
+		.server_random = tls12.server_random,
+		.is_server = is_server,
+	};
+}
+
+static void make_test_keys(struct wire *w, const struct suite *suite,
+			   const struct tls_secrets *s)
+{
+	struct keys_tls12 tls12;
+
+	if (suite->version == CIPHER_TLS13) {
+		assert_int_equal(keygen_new(&w->seal, suite, peer_secret), 0);
+		assert_int_equal(keygen_new(&w->open, suite, our_secret), 0);
+		return;
+	}
+	memcpy(tls12.master, s->master_secret, KEYS_MASTER);
+	memcpy(tls12.client_random, s->client_random, KEYS_RANDOM);
+	memcpy(tls12.server_random, s->server_random, KEYS_RANDOM);
+	assert_int_equal(keygen_new_tls12(s->is_server ? &w->seal : &w->open,
+					  s->is_server ? &w->open : &w->seal,
+					  suite, &tls12), 0);
+}
+
 static void connect_to(struct wire *w, const struct wire_options *o)
 {
-	uint16_t suite = o->suite ? o->suite : TLS_AES_128_GCM;
-	const struct cipher *cipher = cipher_by_suite(suite);
-	struct tls_secrets secrets = {
-		.cipher_suite = suite,
-		.secret_len = cipher->secret_len,
-		.tx_secret = our_secret,
-		.rx_secret = peer_secret,
-		.tx_seq = o->tx_seq,
-		.rx_seq = o->rx_seq,
-		.is_server = !o->we_are_client,
-	};
+	const struct suite *suite =
+		suite_by_number(o->suite ? o->suite : TLS_AES_128_GCM);
+	struct tls_secrets secrets = secrets_of(suite, true, !o->we_are_client);
 	int fd[2];
 
+	secrets.tx_seq = o->tx_seq;
+	secrets.rx_seq = o->rx_seq;
+	secrets.max_fragment = o->max_fragment;
 	socket_pair(fd, o->tcp);
 	w->conn_fd = fd[0];
 	w->fd = fd[1];
 	set_blocking(w->conn_fd, o->blocking);
 	w->seal_seq = o->rx_seq;
 	w->open_seq = o->tx_seq;
-	assert_int_equal(keygen_new(&w->seal, cipher, peer_secret), 0);
-	assert_int_equal(keygen_new(&w->open, cipher, our_secret), 0);
+	make_test_keys(w, suite, &secrets);
 	if (tls_handoff_secrets(&w->conn, w->ctx, w->conn_fd, &secrets))
 		fail_msg("%s", tls_last_error());
 }
@@ -174,14 +205,8 @@ static void disconnect(struct wire *w)
 struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
 				bool blocking)
 {
-	const struct cipher *cipher = w->open->cipher;
-	struct tls_secrets secrets = {
-		.cipher_suite = cipher->suite,
-		.secret_len = cipher->secret_len,
-		.tx_secret = peer_secret,
-		.rx_secret = our_secret,
-		.is_server = !w->conn->is_server,
-	};
+	struct tls_secrets secrets =
+		secrets_of(w->open->suite, false, !w->conn->is_server);
 	struct tls_conn *conn;
 
 	set_blocking(w->fd, blocking);
@@ -235,43 +260,21 @@ void wire_next_keys(struct wire *w)
 
 /* ---- Records ----------------------------------------------------------- */
 
-static const EVP_CIPHER *evp_of(const struct cipher *cipher)
-{
-	switch (cipher->id) {
-	case CIPHER_AES_128_GCM:
-		return EVP_aes_128_gcm();
-	case CIPHER_AES_256_GCM:
-		return EVP_aes_256_gcm();
-	default:
-		return EVP_chacha20_poly1305();
-	}
-}
-
 size_t wire_seal(struct wire *w, uint8_t type, const void *content, size_t len,
 		 size_t pad, uint8_t *out)
 {
-	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
+	const struct record_format *format = w->seal->format;
 	uint8_t inner[RECORD_BODY_MAX + 64];
-	uint8_t nonce[RECORD_NONCE];
-	size_t inner_len = len + 1 + pad;
-	uint8_t *body = out + RECORD_HEADER;
-	int n;
+	size_t inner_len = len;
 
-	assert_true(inner_len <= sizeof(inner));
-	memset(inner, 0, inner_len);
+	assert_true(len + 1 + pad <= sizeof(inner));
+	memset(inner, 0, len + 1 + pad);
 	memcpy(inner, content, len);
-	inner[len] = type;
-	record_put_header(out, inner_len + RECORD_TAG);
-	record_nonce(nonce, w->seal->iv, w->seal_seq++);
-	EVP_EncryptInit_ex(evp, evp_of(w->seal->cipher), NULL, w->seal->key,
-			   nonce);
-	EVP_EncryptUpdate(evp, NULL, &n, out, RECORD_HEADER);
-	EVP_EncryptUpdate(evp, body, &n, inner, (int)inner_len);
-	EVP_EncryptFinal_ex(evp, body + n, &n);
-	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, RECORD_TAG,
-			    body + inner_len);
-	EVP_CIPHER_CTX_free(evp);
-	return RECORD_HEADER + inner_len + RECORD_TAG;
+	if (format->hides_type) {
+		inner[len] = type;
+		inner_len += 1 + pad;
+	}
+	return evp_seal(w->seal, w->seal_seq++, type, inner, inner_len, out);
 }
 
 void wire_send_raw(struct wire *w, const void *bytes, size_t len)
@@ -289,30 +292,19 @@ void wire_send(struct wire *w, uint8_t type, const void *content, size_t len)
 ssize_t wire_open(struct wire *w, uint8_t *record, uint8_t *type,
 		  uint8_t *content)
 {
-	EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
-	uint8_t *body = record + RECORD_HEADER;
-	size_t len = ((size_t)record[3] << 8 | record[4]) - RECORD_TAG;
-	uint8_t nonce[RECORD_NONCE];
-	ssize_t plain;
-	int n, ok;
+	ssize_t len = evp_open(w->open, w->open_seq++, record, content);
+	const struct record_format *format = w->open->format;
 
-	w->inner_len = len;
-	record_nonce(nonce, w->open->iv, w->open_seq++);
-	EVP_DecryptInit_ex(evp, evp_of(w->open->cipher), NULL, w->open->key,
-			   nonce);
-	EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG, body + len);
-	EVP_DecryptUpdate(evp, NULL, &n, record, RECORD_HEADER);
-	EVP_DecryptUpdate(evp, content, &n, body, (int)len);
-	ok = EVP_DecryptFinal_ex(evp, content + n, &n);
-	EVP_CIPHER_CTX_free(evp);
-	if (!ok)
+	if (len < 0)
 		fail_msg("record %d does not authenticate",
 			 (int)w->open_seq - 1);
-	plain = record_inner(content, len, type);
-	if (plain == 5 && *type == RECORD_HANDSHAKE &&
-	    content[0] == MESSAGE_KEY_UPDATE)
+	w->inner_len = (size_t)len;
+	len = record_content(format, record, content, (size_t)len,
+			     RECORD_PLAIN_MAX, type);
+	if (len == 5 && *type == RECORD_HANDSHAKE &&
+	    content[0] == MESSAGE_KEY_UPDATE && format->hides_type)
 		ratchet(&w->open, &w->open_seq);
-	return plain;
+	return len;
 }
 
 /*
@@ -343,7 +335,7 @@ ssize_t wire_receive(struct wire *w, uint8_t *type,
 	if (receive_all(w->fd, record, RECORD_HEADER) != RECORD_HEADER)
 		return -1;
 	len = (size_t)record[3] << 8 | record[4];
-	assert_in_range(len, RECORD_TAG + 1, RECORD_BODY_MAX);
+	assert_in_range(len, RECORD_TAG, RECORD_BODY_MAX_TLS13);
 	assert_int_equal(receive_all(w->fd, record + RECORD_HEADER, len), len);
 	return wire_open(w, record, type, content);
 }

@@ -27,6 +27,7 @@ struct wire_options {
 	size_t max_memory;
 	unsigned deadline_ms;
 	size_t record_size;
+	size_t max_fragment; /* as negotiated, or 0 */
 	bool record_ramp;
 	uint64_t rekey_records;
 	uint64_t tx_seq, rx_seq; /* ours to begin with */
@@ -58,8 +59,8 @@ struct tls_conn *wire_other_end(struct wire *w, struct tls_context *ctx,
 				bool blocking);
 
 /*
- * Seal a record of this content with pad bytes of padding into out; returns
- * its length on the wire.
+ * Seal a record of this content with pad bytes of padding (TLS 1.3) into out;
+ * returns its length on the wire.
  */
 size_t wire_seal(struct wire *w, uint8_t type, const void *content, size_t len,
 		 size_t pad, uint8_t *out);
