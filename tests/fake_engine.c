@@ -14,7 +14,7 @@ struct fake_engine {
 	struct engine base;
 	struct engine *cpu;
 	struct aead_op *pending[MAX_PENDING];
-	unsigned count;
+	unsigned count, keys;
 	bool clings;
 	struct {
 		uint8_t *out;
@@ -51,14 +51,17 @@ static int key_new(struct engine *engine, const struct cipher *cipher,
 		   const uint8_t *key, struct engine_key **out)
 {
 	struct engine *cpu = fake_of(engine)->cpu;
+	int ret = cpu->ops->key_new(cpu, cipher, key, out);
 
-	return cpu->ops->key_new(cpu, cipher, key, out);
+	fake_of(engine)->keys += ret == 0;
+	return ret;
 }
 
 static void key_free(struct engine *engine, struct engine_key *key)
 {
 	struct engine *cpu = fake_of(engine)->cpu;
 
+	fake_of(engine)->keys--;
 	cpu->ops->key_free(cpu, key);
 }
 
@@ -167,6 +170,11 @@ struct engine *fake_as_engine(struct fake_engine *fake)
 void fake_refuse(struct fake_engine *fake, unsigned n)
 {
 	fake->refusals |= (uint64_t)1 << n;
+}
+
+unsigned fake_keys(const struct fake_engine *fake)
+{
+	return fake->keys;
 }
 
 unsigned fake_pending(const struct fake_engine *fake)

@@ -33,6 +33,9 @@ void fake_cling(struct fake_engine *fake);
 unsigned fake_scribble(struct fake_engine *fake);
 void fake_let_go(struct fake_engine *fake);
 
+/* Keys it has been given and not told to free. */
+unsigned fake_keys(const struct fake_engine *fake);
+
 /* Operations in flight; 0 is the one submitted first. */
 unsigned fake_pending(const struct fake_engine *fake);
 void fake_complete(struct fake_engine *fake, unsigned i,
