@@ -189,6 +189,33 @@ static void a_ticket_behind_data_is_taken(void **state)
 	tls_pair_free(&pair);
 }
 
+static void tickets_behind_a_key_update_are_taken(void **state)
+{
+	struct tls_pair pair;
+	struct tls_conn *conn;
+	char byte;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 .prepare_ctx = keep_sessions,
+			 });
+	conn = hand_over(&pair.client);
+	say(pair.server, "old key");
+	read_exactly(conn, "old key");
+	SSL_key_update(pair.server, SSL_KEY_UPDATE_NOT_REQUESTED);
+	say(pair.server, "x");
+	if (tls_read(conn, &byte, 1) != 1)
+		fail_msg("%s", tls_conn_error(conn));
+	sessions = 0;
+	assert_int_equal(SSL_new_session_ticket(pair.server), 1);
+	say(pair.server, "new key");
+	read_exactly(conn, "new key");
+	assert_int_equal(sessions, 2);
+	assert_resumes(&pair);
+	tls_close(conn, 1000);
+	tls_pair_free(&pair);
+}
+
 /* Nobody asked for data: closing is early enough. */
 static void tickets_are_taken_at_close(void **state)
 {
@@ -475,6 +502,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 		TEST(any_number_of_tickets_is_taken),
 		TEST(a_ticket_behind_data_is_taken),
+		TEST(tickets_behind_a_key_update_are_taken),
 		TEST(tickets_are_taken_at_close),
 		TEST(plaintext_pending_is_not_in_the_way),
 		TEST(the_ssl_is_kept_only_where_tickets_are_wanted),

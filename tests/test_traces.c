@@ -250,6 +250,38 @@ static void closing_leaves_no_secret_in_memory(void **state)
 	}
 }
 
+static void a_key_update_leaves_no_secret_in_memory(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	struct tls_conn *conn[2];
+	int fd[2];
+
+	(void)state;
+	skip_under_sanitizers();
+	config.engine = TLS_ENGINE_CPU;
+	assert_int_equal(tls_context_new(&ctx, &config), 0);
+	socket_pair(fd, false);
+	take_ends(conn, ctx, fd, TLS_AES_128_GCM);
+	converse(conn[0], conn[1]);
+	for (int i = 0; i < 5; i++) {
+		needles = 0;
+		add_generation(conn[0]->tx.gen);
+		add_generation(conn[0]->rx.gen);
+		assert_found_at_home(conn[0]->tx.gen);
+		assert_int_equal(tls_conn_update_keys(conn[i % 2],
+						      TLS_UPDATE_REQUESTED),
+				 0);
+		converse(conn[0], conn[1]);
+		assert_int_equal(search(true), 0);
+	}
+	tls_close(conn[0], 0);
+	tls_close(conn[1], 0);
+	tls_context_free(ctx);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 /* ---- Connections from OpenSSL ------------------------------------------ */
 
 /* OpenSSL does not wipe all that it frees; that is not the question here. */
@@ -324,6 +356,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
 		TEST(closing_leaves_no_secret_in_memory),
+		TEST(a_key_update_leaves_no_secret_in_memory),
 		TEST(a_hand_over_leaves_no_secret_in_memory),
 	};
 
