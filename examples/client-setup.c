@@ -102,6 +102,7 @@ void client_options(struct client_options *o, int argc, char **argv)
 		.timeout = 30,
 		.config = TLS_CONFIG_INIT,
 	};
+	keylog_config(&o->config);
 	while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
 		take_option(o, flag);
 	if (optind < argc)
@@ -163,6 +164,7 @@ SSL_CTX *client_ssl_ctx(const struct client_options *o)
 	} else {
 		warn_line("note: without --ca the server is not verified");
 	}
+	keylog_ssl_ctx(ssl_ctx);
 	if (o->resume) {
 		SSL_CTX_set_session_cache_mode(ssl_ctx, SSL_SESS_CACHE_CLIENT);
 		SSL_CTX_sess_set_new_cb(ssl_ctx, keep_session);

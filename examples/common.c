@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
+#include <openssl/ssl.h>
 
 /* One fprintf() per line, so that the lines of several threads stay whole. */
 static void complain(const char *format, va_list args)
@@ -182,6 +184,37 @@ const char *openssl_words(void)
 		return reason;
 	return system_error ? strerror(system_error)
 			    : "the peer closed the connection";
+}
+
+/* The library logs what KeyUpdates make, OpenSSL what the handshake made. */
+void keylog_config(struct tls_config *config)
+{
+	config->keylog_file = getenv("SSLKEYLOGFILE");
+}
+
+static int keylog_fd;
+
+static void keylog(const SSL *ssl, const char *line)
+{
+	char whole[512];
+	int len = snprintf(whole, sizeof(whole), "%s\n", line);
+
+	(void)ssl;
+	/* In one piece: others append to the file. */
+	if (write(keylog_fd, whole, (size_t)len) != len)
+		warn_line("key log: %s", strerror(errno));
+}
+
+void keylog_ssl_ctx(SSL_CTX *ssl_ctx)
+{
+	const char *path = getenv("SSLKEYLOGFILE");
+
+	if (!path)
+		return;
+	keylog_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	if (keylog_fd < 0)
+		die("SSLKEYLOGFILE: %s: %s", path, strerror(errno));
+	SSL_CTX_set_keylog_callback(ssl_ctx, keylog);
 }
 
 pthread_t start_thread(void *(*run)(void *), void *arg)

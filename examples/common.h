@@ -53,6 +53,15 @@ void name_address(const struct sockaddr *addr, char *buf, size_t len);
 /* The words for OpenSSL's last error, or errno's where it has none. */
 const char *openssl_words(void);
 
+/*
+ * What other programs do, too: secrets go to the file that SSLKEYLOGFILE names,
+ * for Wireshark. The first of these before tls_context_new(), the second before
+ * tls_handoff_prepare().
+ */
+struct ssl_ctx_st;
+void keylog_config(struct tls_config *config);
+void keylog_ssl_ctx(struct ssl_ctx_st *ssl_ctx);
+
 /* pthread_create(), or die(). */
 pthread_t start_thread(void *(*run)(void *), void *arg);
 

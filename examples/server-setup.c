@@ -92,6 +92,7 @@ void server_options(struct server_options *o,
 		.config = TLS_CONFIG_INIT,
 	};
 	o->config.kind = TLS_CONTEXT_LOOP;
+	keylog_config(&o->config);
 	while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
 		take_option(o, program, flag);
 	if (optind < argc)
@@ -113,6 +114,7 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o)
 		    openssl_words());
 	if (SSL_CTX_use_PrivateKey_file(ssl_ctx, o->key, SSL_FILETYPE_PEM) != 1)
 		die("cannot use the key %s: %s", o->key, openssl_words());
+	keylog_ssl_ctx(ssl_ctx);
 	return ssl_ctx;
 }
 

@@ -153,6 +153,15 @@ struct tls_config {
 	 * KeyUpdate is requested.
 	 */
 	uint64_t rekey_records;
+	/*
+	 * For debugging, NULL: not wanted. Append the secrets that KeyUpdates
+	 * make, in both directions, to this file (made with mode 0600), in the
+	 * NSS key log format (RFC 9850): CLIENT_TRAFFIC_SECRET_1 and so on.
+	 * What comes before them is OpenSSL's to log, or whoever did the
+	 * handshake: SSL_CTX_set_keylog_callback(), to the same file, opened
+	 * with O_APPEND. Who can read it can read the connections.
+	 */
+	const char *keylog_file;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -297,7 +306,8 @@ struct tls_secrets {
 	size_t rx_data_len;	   /* at most 18,437 */
 	/*
 	 * For a suite of TLS 1.2, in place of tx_secret and rx_secret:
-	 * secret_len is 48, and both randoms are 32 bytes.
+	 * secret_len is 48, and both randoms are 32 bytes. In TLS 1.3
+	 * client_random is for tls_config.keylog_file; NULL: no key log.
 	 */
 	const uint8_t *master_secret; /* extended (RFC 7627) or not */
 	const uint8_t *client_random;

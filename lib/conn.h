@@ -45,6 +45,7 @@ struct tls_conn {
 	uint8_t message[4]; /* its header */
 	unsigned message_have;
 	size_t message_left;
+	struct keylog *keylog;	 /* where it is wanted, else NULL */
 	struct tickets *tickets; /* where they are wanted, else NULL */
 
 	bool refusal_due; /* of a renegotiation, in TLS 1.2 */

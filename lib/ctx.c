@@ -59,6 +59,7 @@ static void destroy(struct tls_conn *conn)
 	tx_destroy(&conn->tx);
 	rx_destroy(&conn->rx);
 	tls_stats_add(&conn->core->stats, &conn->account.stats);
+	free(conn->keylog);
 	free(conn);
 }
 
@@ -371,6 +372,17 @@ static int make_poll_fd(struct tls_context *ctx)
 	return 0;
 }
 
+static int open_keylog(struct core *core, const char *path)
+{
+	if (!path)
+		return 0;
+	core->keylog_fd = keylog_open(path);
+	if (core->keylog_fd >= 0)
+		return 0;
+	return error_set(core->keylog_fd, "tls_config.keylog_file: %s: %s",
+			 path, strerror(-core->keylog_fd));
+}
+
 static void init_core(struct tls_context *ctx, const struct tls_config *config)
 {
 	struct core *core = &ctx->core;
@@ -382,6 +394,7 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->record_size = config->record_size ? config->record_size :
 						  RECORD_PLAIN_MAX;
 	core->record_ramp = config->record_ramp != 0;
+	core->keylog_fd = -1;
 	core->rekey_records = config->rekey_records;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
@@ -403,6 +416,8 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 	const char *why;
 	int ret = make_fork_guard(ctx);
 
+	if (!ret)
+		ret = open_keylog(core, config->keylog_file);
 	if (ret)
 		return ret;
 	ret = ring_new(&core->ring, kind, &why);
@@ -466,6 +481,8 @@ void ctx_free(struct tls_context *ctx)
 		if (ctx->event_fd >= 0)
 			close(ctx->event_fd);
 	}
+	if (core->keylog_fd >= 0)
+		close(core->keylog_fd);
 	ring_free(core->ring);
 	choice_destroy(&ctx->choice);
 	pool_destroy(&core->tx_pool);

@@ -32,6 +32,7 @@ struct side {
 	uint8_t secret[CIPHER_SECRET_MAX];
 	size_t secret_len;
 	uint64_t seq;
+	unsigned number; /* KeyUpdates before */
 	struct wire last, current;
 	/* The BIO's own count at the start, and what we have seen since. */
 	uint64_t base, seen;
@@ -434,9 +435,11 @@ static void side_start(struct side *side, struct state *state, SSL *ssl,
 {
 	bool sending = side == &state->tx;
 	BIO *bio = sending ? SSL_get_wbio(ssl) : SSL_get_rbio(ssl);
+	unsigned number = side->known ? side->number + 1 : 0;
 
 	side_reset(side, state);
 	side->known = side->logged = true;
+	side->number = number;
 	side->secret_len = logged->secret_len;
 	memcpy(side->secret, logged->secret, logged->secret_len);
 	if (!bio_has_fd(bio))
@@ -873,6 +876,7 @@ static void copy_side(struct handoff_side *to, const struct side *from)
 {
 	memcpy(to->secret, from->secret, from->secret_len);
 	to->seq = from->seq;
+	to->number = from->number;
 	to->proof_len = from->last.len;
 	if (from->last.len)
 		memcpy(to->proof, from->last.bytes, from->last.len);
@@ -913,6 +917,7 @@ static int take(struct handoff *h, SSL *ssl, const char **why)
 		error = copy_sealed(h, ssl, &state->rx, why);
 	if (error)
 		return error;
+	memcpy(h->client_random, state->random, sizeof(h->client_random));
 	copy_side(&h->tx, &state->tx);
 	copy_side(&h->rx, &state->rx);
 	return 0;

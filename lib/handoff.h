@@ -42,6 +42,7 @@ struct ssl_ctx_st;
 struct handoff_side {
 	uint8_t secret[CIPHER_SECRET_MAX]; /* TLS 1.3 */
 	uint64_t seq; /* of the next record */
+	unsigned number; /* KeyUpdates before this secret */
 	/*
 	 * The record before that, whole, as it was on the wire; proof_len 0
 	 * if there was none under this secret (then seq is 0).
@@ -56,6 +57,7 @@ struct handoff {
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
 	struct keys_tls12 tls12;
+	uint8_t client_random[32];
 	struct handoff_side tx, rx;
 	/* decrypted by OpenSSL, not yet read by the application */
 	uint8_t plain[RECORD_PLAIN_MAX];

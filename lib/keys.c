@@ -95,6 +95,14 @@ int keygen_new(struct keygen **gen, const struct suite *suite,
 	return 0;
 }
 
+void keygen_log(struct keygen *gen, const struct keylog *log, bool of_client,
+		unsigned number)
+{
+	gen->log = log;
+	gen->of_client = of_client;
+	gen->number = number;
+}
+
 int keygen_next(struct keygen **next, const struct keygen *gen)
 {
 	uint8_t secret[CIPHER_SECRET_MAX];
@@ -108,6 +116,11 @@ int keygen_next(struct keygen **next, const struct keygen *gen)
 	EVP_KDF_CTX_free(kdf);
 	if (!error)
 		error = keygen_new(next, gen->suite, secret);
+	if (!error && gen->log) {
+		keygen_log(*next, gen->log, gen->of_client, gen->number + 1);
+		keylog_write(gen->log, gen->of_client, gen->number + 1, secret,
+			     gen->suite->digest_len);
+	}
 	OPENSSL_cleanse(secret, sizeof(secret));
 	return error;
 }

@@ -10,6 +10,7 @@
 
 #include "cipher.h"
 #include "engine.h"
+#include "keylog.h"
 #include "record.h"
 
 enum { KEYS_ENGINES = 2 };
@@ -26,6 +27,9 @@ struct keygen {
 		struct engine *engine;
 		struct engine_key *key;
 	} bound[KEYS_ENGINES];
+	const struct keylog *log; /* for those that follow, or NULL */
+	bool of_client;		  /* it is the client that sends with it */
+	unsigned number;	  /* KeyUpdates before it */
 };
 
 enum { KEYS_MASTER = 48, KEYS_RANDOM = 32 };
@@ -47,6 +51,13 @@ int keygen_new(struct keygen **gen, const struct suite *suite,
 /* Both generations of a TLS 1.2 suite (RFC 5246 6.3), or neither. As above. */
 int keygen_new_tls12(struct keygen **client, struct keygen **server,
 		     const struct suite *suite, const struct keys_tls12 *from);
+
+/*
+ * Have keygen_next() log the generations that follow. The log must be there as
+ * long as that is called.
+ */
+void keygen_log(struct keygen *gen, const struct keylog *log, bool of_client,
+		unsigned number);
 
 /* The generation after a KeyUpdate (RFC 8446 7.2). Same errors. */
 int keygen_next(struct keygen **next, const struct keygen *gen);

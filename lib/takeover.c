@@ -190,7 +190,26 @@ struct start {
 	const uint8_t *plain, *sealed;
 	size_t plain_len, sealed_len;
 	struct tickets *tickets;
+	const uint8_t *client_random; /* NULL: unknown */
+	unsigned tx_number, rx_number; /* KeyUpdates so far */
 };
+
+static int start_keylog(struct tls_conn *conn, const struct start *s)
+{
+	struct keylog *log;
+
+	if (conn->core->keylog_fd < 0 || !s->client_random)
+		return 0;
+	log = malloc(sizeof(*log));
+	if (!log)
+		return -ENOMEM;
+	log->fd = conn->core->keylog_fd;
+	memcpy(log->client_random, s->client_random, KEYLOG_RANDOM);
+	keygen_log(s->tx_gen, log, !s->is_server, s->tx_number);
+	keygen_log(s->rx_gen, log, s->is_server, s->rx_number);
+	conn->keylog = log;
+	return 0;
+}
 
 static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		     const struct start *s)
@@ -209,12 +228,15 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
 	conn_limit(conn, s->plain_max);
-	ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
+	ret = start_keylog(conn, s);
+	if (!ret)
+		ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
 	if (!ret)
 		ret = rx_preload_sealed(&conn->rx, s->sealed, s->sealed_len);
 	if (ret) {
 		tx_destroy(&conn->tx);
 		rx_destroy(&conn->rx);
+		free(conn->keylog);
 		free(conn);
 		return error_set(ret, "no memory for a connection");
 	}
@@ -260,6 +282,9 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		.plain_len = h->plain_len,
 		.sealed = h->sealed,
 		.sealed_len = h->sealed_len,
+		.client_random = h->client_random,
+		.tx_number = h->tx.number,
+		.rx_number = h->rx.number,
 	};
 	ret = check_engine(ctx, h->suite);
 	if (ret)
@@ -368,6 +393,7 @@ int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 						     RECORD_PLAIN_MAX,
 		.sealed = secrets->rx_data,
 		.sealed_len = secrets->rx_data_len,
+		.client_random = secrets->client_random,
 	};
 	int ret = check_secrets(secrets, &suite);
 
