@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Memory is asked of the system a mebibyte at a time. */
-enum { SEGMENT_BYTES = 1 << 20 };
+/*
+ * Memory is asked of the system a mebibyte at a time. Of what nobody holds, one
+ * account may come to hold a quarter, beside many that hold little.
+ */
+enum { SEGMENT_BYTES = 1 << 20, SPARE_SHARE = 4 };
 
 struct pool_segment {
 	struct pool_segment *next;
@@ -110,8 +113,10 @@ bool pool_may_take(const struct pool_account *account)
 
 	if (account->held < pool->sure)
 		return true;
-	return pool->held < pool->limit &&
-	       account->held < pool->limit / owners;
+	if (pool->held >= pool->limit)
+		return false;
+	return account->held < pool->limit / owners ||
+	       account->held < (pool->limit - pool->held) / SPARE_SHARE;
 }
 
 struct block *pool_take_surely(struct pool_account *account)

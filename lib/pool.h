@@ -5,8 +5,8 @@
  * copy (a kernel driver may be writing to them).
  *
  * Every account may always hold a few blocks, so that each connection can move
- * however many there are; more only within the limit and within its fair share
- * of it.
+ * however many there are; more only within the limit, and within an equal share
+ * of it or while much of it is left.
  */
 #ifndef ASYNCTLS_POOL_H
 #define ASYNCTLS_POOL_H

@@ -73,6 +73,26 @@ static void two_accounts_share_it_by_halves(void **state)
 	put_all(&b, theirs, LIMIT / 2);
 }
 
+/* ... but while the others hold little, one may hold more than they. */
+static void one_account_may_have_a_quarter_of_what_is_left(void **state)
+{
+	struct pool_account few[LIMIT / 2], greedy = { .pool = &pool };
+	struct block *one[LIMIT / 2], *blocks[LIMIT];
+	int i, n;
+
+	(void)state;
+	for (i = 0; i < LIMIT / 2; i++) {
+		few[i] = (struct pool_account){ .pool = &pool };
+		one[i] = pool_take(&few[i]);
+	}
+	pool.limit *= 4;
+	n = take_all(&greedy, blocks, LIMIT);
+	assert_int_equal(n, (4 * LIMIT - LIMIT / 2) / 5);
+	put_all(&greedy, blocks, n);
+	for (i = 0; i < LIMIT / 2; i++)
+		block_put(&few[i], one[i]);
+}
+
 static void every_account_may_have_some_beyond_the_limit(void **state)
 {
 	struct pool_account greedy = { .pool = &pool };
@@ -229,6 +249,9 @@ int main(void)
 			one_account_may_have_the_whole_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(two_accounts_share_it_by_halves,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			one_account_may_have_a_quarter_of_what_is_left, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			every_account_may_have_some_beyond_the_limit, setup,
 			teardown),
