@@ -10,6 +10,7 @@
 
 static __thread SSL_CTX *ssl_ctx[2];
 static __thread struct tls_context *ctx;
+static __thread uint64_t takeover_ns;
 
 static struct tls_config config(void)
 {
@@ -43,12 +44,15 @@ static void *open_end(int fd, enum side side, bool under_test)
 {
 	SSL *ssl = openssl_open(ssl_ctx[side], fd, side);
 	struct tls_conn *conn;
+	uint64_t begin;
 
 	if (!under_test)
 		return ssl;
+	begin = now_ns();
 	if (tls_handoff(&conn, ctx, ssl))
 		die("hand-over: %s", tls_last_error());
 	SSL_free(ssl);
+	takeover_ns += now_ns() - begin;
 	return conn;
 }
 
@@ -83,13 +87,64 @@ static const char *library(void)
 	return words;
 }
 
-static const char *statistics(void)
+/* ---- Requests ------------------------------------------------------------ */
+
+/* Returns 0, or -1 when the connection is over. */
+static int answer(struct tls_conn *conn, size_t *got)
 {
-	static char json[4096];
+	char buf[4096];
+	ssize_t n = tls_read(conn, buf, sizeof(buf));
+	unsigned count;
+
+	if (n == -EAGAIN)
+		return 0;
+	if (n <= 0)
+		return -1;
+	for (count = request_count(got, (size_t)n); count; count--) {
+		n = tls_write(conn, response_bytes(), options.size);
+		if (n != (ssize_t)options.size)
+			die("write: %s", n < 0 ? tls_conn_error(conn)
+					       : "no room for a response");
+	}
+	return 0;
+}
+
+static void serve(void **ends, const int *fds, unsigned n)
+{
+	size_t *got = calloc(n, sizeof(*got));
+	struct tls_event events[256];
+	unsigned i, open = n;
+	int e, count;
+
+	for (i = 0; i < n; i++) {
+		net_nonblocking(fds[i]);
+		tls_conn_set_data(ends[i], &got[i]);
+	}
+	while (open) {
+		count = tls_context_wait(ctx, events, 256, -1);
+		for (e = 0; e < count; e++)
+			if ((events[e].events & TLS_CLOSED) ||
+			    answer(events[e].conn, events[e].data)) {
+				tls_conn_want(events[e].conn, 0);
+				open--;
+			}
+	}
+	free(got);
+}
+
+static const char *more(void)
+{
+	static char json[4096 + 128], stats_json[4096];
 	struct tls_stats stats;
 
 	tls_context_stats(ctx, &stats, sizeof(stats));
-	tls_stats_json(&stats, json, sizeof(json));
+	tls_stats_json(&stats, stats_json, sizeof(stats_json));
+	snprintf(json, sizeof(json),
+		 "\"engine\": \"%s\", \"context\": \"%s\", "
+		 "\"takeover_us\": %.2f, \"statistics\": %s",
+		 options.engine, options.context,
+		 (double)takeover_ns / 1e3 / (double)stats.connections,
+		 stats_json);
 	return json;
 }
 
@@ -103,5 +158,6 @@ const struct contender contender = {
 	.finish = finish,
 	.seal = openssl_seal,
 	.close = close_end,
-	.statistics = statistics,
+	.serve = serve,
+	.more = more,
 };

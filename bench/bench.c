@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct cipher ciphers[] = {
 	{ "aes-128-gcm", "TLS_AES_128_GCM_SHA256",
@@ -34,17 +35,72 @@ struct options options = {
 	.context = "loop",
 };
 
+static void print_bulk(const struct shared *r, struct cost cost)
+{
+	uint64_t ns = r->end_ns - r->begin_ns;
+
+	printf(", \"bytes\": %llu, \"wall_ns\": %llu, \"gb_per_s\": %.4f, "
+	       "\"cpu_s_per_gb\": %.4f, \"peer_cpu_s_per_gb\": %.4f",
+	       (unsigned long long)r->bytes, (unsigned long long)ns,
+	       (double)r->bytes / (double)ns,
+	       (cost.user + cost.sys) * 1e9 / (double)r->bytes,
+	       (r->peer.user + r->peer.sys) * 1e9 / (double)r->bytes);
+}
+
+static void print_requests(const struct shared *r, struct cost cost)
+{
+	uint64_t ns = r->end_ns - r->begin_ns;
+
+	printf(", \"requests\": %llu, \"wall_ns\": %llu, "
+	       "\"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
+	       "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p99_9_us\": %.2f",
+	       (unsigned long long)r->requests, (unsigned long long)ns,
+	       (double)r->requests * 1e9 / (double)ns,
+	       (cost.user + cost.sys) * 1e6 / (double)r->requests,
+	       r->percentiles[0], r->percentiles[1], r->percentiles[2]);
+}
+
+static void print_memory(const struct shared *r, struct cost cost)
+{
+	(void)cost;
+	printf(", \"idle_bytes\": %.0f, \"active_bytes\": %.0f",
+	       r->idle_bytes, r->active_bytes);
+}
+
+static const struct workload {
+	const char *name, *what;
+	void (*run)(struct shared *shared, struct cost *cost);
+	void (*print)(const struct shared *r, struct cost cost);
+} workloads[] = {
+	{ "send", "bulk data to a peer that opens nothing", bulk_send,
+	  print_bulk },
+	{ "receive", "bulk data from a peer that sealed it beforehand",
+	  bulk_receive, print_bulk },
+	{ "both", "bulk data, sealed and opened by this library", bulk_both,
+	  print_bulk },
+	{ "request", "64 bytes answered by --size, on --conns connections",
+	  request_response, print_requests },
+	{ "memory", "of --conns connections, idle and active", memory,
+	  print_memory },
+	{ 0 },
+};
+
 static void help(void)
 {
+	const struct workload *w;
+
 	printf("usage: %s WORKLOAD [options]\n",
 	       program_invocation_short_name);
-	puts("Measure one library; prints one line of JSON.\n\n"
-	     "  send      bulk data to a peer that opens nothing\n"
-	     "  receive   bulk data from a peer that sealed it beforehand\n"
-	     "  both      bulk data, sealed and opened by this library\n\n"
+	puts("Measure one library; prints one line of JSON.\n");
+	for (w = workloads; w->name; w++)
+		printf("  %-15s %s\n", w->name, w->what);
+	puts("\n"
 	     "  --size N[K]     bytes of an application write (16K)\n"
 	     "  --ms N          how long to go on (1000)\n"
 	     "  --bytes N[KMG]  receive: length of the stream (1G)\n"
+	     "  --conns N       request, memory: connections (1)\n"
+	     "  --pairs N       send, both: threads on as many processors, the\n"
+	     "                  peer of each on the same one\n"
 	     "  --cipher C      aes-128-gcm (default), aes-256-gcm,\n"
 	     "                  chacha20-poly1305\n"
 	     "  --version V     1.3 (default) or 1.2\n"
@@ -52,7 +108,7 @@ static void help(void)
 	     "  --peer-cpu N    where its peer runs (1)\n"
 	     "  --cc NAME       congestion control of both ends (reno)\n"
 	     "  --nodelay       TCP_NODELAY on both ends\n"
-	     "  --epoll         send: non-blocking, waiting in epoll\n"
+	     "  --epoll         send, both: non-blocking, waiting in epoll\n"
 	     "  --engine E      libasynctls: cpu (default), afalg, auto\n"
 	     "  --context K     libasynctls: loop (default) or worker");
 }
@@ -61,6 +117,8 @@ static const struct option flags[] = {
 	{ "size", required_argument, NULL, 's' },
 	{ "ms", required_argument, NULL, 'm' },
 	{ "bytes", required_argument, NULL, 'b' },
+	{ "conns", required_argument, NULL, 'N' },
+	{ "pairs", required_argument, NULL, 'T' },
 	{ "cipher", required_argument, NULL, 'c' },
 	{ "version", required_argument, NULL, 'v' },
 	{ "cpu", required_argument, NULL, 'p' },
@@ -118,6 +176,12 @@ static void take_option(int flag)
 	case 'b':
 		o->bytes = parse_length("bytes", optarg, 1ull << 34);
 		break;
+	case 'N':
+		o->conns = (unsigned)parse_number("conns", optarg, 1, 100000);
+		break;
+	case 'T':
+		o->pairs = (unsigned)parse_number("pairs", optarg, 1, 64);
+		break;
 	case 'c':
 		o->cipher = parse_cipher(optarg);
 		break;
@@ -165,49 +229,72 @@ static void parse(int argc, char **argv)
 	options.workload = argv[optind];
 }
 
-static void print_result(const struct shared *r, struct cost cost)
+static void allow_descriptors(void)
 {
-	const char *stats = contender.statistics ? contender.statistics()
-						 : NULL;
+	struct rlimit limit;
 
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static const struct workload *find_workload(void)
+{
+	const struct workload *w;
+
+	for (w = workloads; w->name; w++)
+		if (!strcmp(w->name, options.workload))
+			return w;
+	die_usage("no workload '%s'", options.workload);
+}
+
+static void check_options(void)
+{
+	if (strcmp(options.workload, "request"))
+		return;
+	if (options.size > RESPONSE_MAX)
+		die_usage("a response has at most %d bytes", RESPONSE_MAX);
+}
+
+static const char *version(void)
+{
+	if (contender.plain)
+		return "none";
+	return options.version == 12 ? "1.2" : "1.3";
+}
+
+static void print_result(const struct workload *w, const struct shared *r,
+			 struct cost cost)
+{
 	printf("{\"contender\": \"%s\", \"library\": \"%s\", "
 	       "\"workload\": \"%s\", \"size\": %zu, \"cipher\": \"%s\", "
-	       "\"version\": \"%s\", \"bytes\": %llu, \"wall_ns\": %llu, "
-	       "\"user_s\": %.6f, \"sys_s\": %.6f, "
+	       "\"version\": \"%s\", \"connections\": %u",
+	       contender.name, contender.library(), w->name, options.size,
+	       contender.plain ? "none" : options.cipher->flag, version(),
+	       options.conns);
+	printf(", \"user_s\": %.6f, \"sys_s\": %.6f, "
 	       "\"peer_user_s\": %.6f, \"peer_sys_s\": %.6f",
-	       contender.name, contender.library(), options.workload,
-	       options.size, contender.plain ? "none" : options.cipher->flag,
-	       contender.plain	      ? "none"
-	       : options.version == 12 ? "1.2"
-				      : "1.3",
-	       (unsigned long long)r->bytes,
-	       (unsigned long long)(r->end_ns - r->begin_ns), cost.user,
-	       cost.sys, r->peer.user, r->peer.sys);
-	printf(", \"gb_per_s\": %.3f, \"cpu_s_per_gb\": %.3f",
-	       (double)r->bytes / (double)(r->end_ns - r->begin_ns),
-	       (cost.user + cost.sys) / ((double)r->bytes / 1e9));
-	if (stats)
-		printf(", \"statistics\": %s", stats);
+	       cost.user, cost.sys, r->peer.user, r->peer.sys);
+	w->print(r, cost);
+	if (contender.more)
+		printf(", %s", contender.more());
 	puts("}");
 }
 
 int main(int argc, char **argv)
 {
+	const struct workload *w;
 	struct shared *shared;
 	struct cost cost = { 0 };
 
 	parse(argc, argv);
+	w = find_workload();
+	check_options();
+	allow_descriptors();
 	signal(SIGPIPE, SIG_IGN);
 	shared = shared_new();
 	pin(options.cpu);
-	if (!strcmp(options.workload, "send"))
-		bulk_send(shared, true, &cost);
-	else if (!strcmp(options.workload, "both"))
-		bulk_send(shared, false, &cost);
-	else if (!strcmp(options.workload, "receive"))
-		bulk_receive(shared, &cost);
-	else
-		die_usage("no workload '%s'", options.workload);
-	print_result(shared, cost);
+	w->run(shared, &cost);
+	print_result(w, shared, cost);
 	return 0;
 }

@@ -44,14 +44,14 @@ struct cost {
 	double user, sys; /* seconds */
 };
 
-/* Memory that both processes see; made before the fork. */
+/* What both processes write their results to. */
 struct shared {
 	uint64_t begin_ns, end_ns; /* first write, last byte received */
 	uint64_t bytes;		   /* of plaintext, or raw at a sink */
 	uint64_t requests;
 	struct cost peer;
 	double percentiles[3]; /* p50, p99, p99.9 in microseconds */
-	int peer_ready;
+	double idle_bytes, active_bytes; /* resident, per connection */
 };
 
 enum side { SERVER, CLIENT };
@@ -86,12 +86,12 @@ struct contender {
 	/* Free what idle connections need not; called before memory is read. */
 	void (*close)(void *end);
 	/*
-	 * Serve requests on ends until all are closed, each answered by a
-	 * response; NULL: epoll with read() and write().
+	 * Answer requests on n ends until all are closed; NULL: in an epoll
+	 * loop with read() and write().
 	 */
 	void (*serve)(void **ends, const int *fds, unsigned n);
-	/* One line of JSON to put into the result, or NULL. */
-	const char *(*statistics)(void);
+	/* Members of JSON to put into the result; may be NULL. */
+	const char *(*more)(void);
 };
 extern const struct contender contender; /* the one this program is */
 
@@ -101,22 +101,37 @@ uint64_t now_ns(void);
 struct cost cost_now(void);
 struct cost cost_since(struct cost before);
 void pin(int cpu);
+/* One for each pair; and their sum, into the first. */
 struct shared *shared_new(void);
+void shared_sum(struct shared *shared, int n);
 
 /* A listening socket on 127.0.0.1, and its two ends' options. */
 int net_listen(void);
 int net_accept(int listener);
 int net_connect(int listener);
+/* contender.open(), and only then Nagle's algorithm as the options say. */
+void *net_open(int fd, enum side side, bool under_test);
 void net_nonblocking(int fd);
 
-/* Fork the peer; wait_peer() exits with its status if it failed. */
+/* Fork the peer, which calls begin_peer(); wait_peer() exits if it failed. */
 pid_t fork_peer(void (*run)(int listener, struct shared *), int listener,
 		struct shared *shared);
+void begin_peer(void);
 void wait_peer(pid_t peer);
 
 /* ---- workloads ----------------------------------------------------------- */
 
-void bulk_send(struct shared *shared, bool peer_is_sink, struct cost *cost);
+/* Each stores what the end under test cost. */
+void bulk_send(struct shared *shared, struct cost *cost);
+void bulk_both(struct shared *shared, struct cost *cost);
 void bulk_receive(struct shared *shared, struct cost *cost);
+void request_response(struct shared *shared, struct cost *cost);
+void memory(struct shared *shared, struct cost *cost);
+
+/* For a contender that serves requests in its own way. */
+enum { REQUEST = 64, RESPONSE_MAX = 16 << 10 };
+/* How many requests are whole with n more bytes, *got of the next. */
+unsigned request_count(size_t *got, size_t n);
+const char *response_bytes(void); /* options.size of them */
 
 #endif

@@ -7,6 +7,7 @@
 #include "common.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -60,7 +61,7 @@ static uint64_t write_for(void *end, int epoll, unsigned ms)
 
 static void send_on(int fd, struct shared *shared, struct cost *cost)
 {
-	void *end = contender.open(fd, SERVER, true);
+	void *end = net_open(fd, SERVER, true);
 	struct cost before = cost_now();
 	int epoll = -1;
 
@@ -77,12 +78,6 @@ static void send_on(int fd, struct shared *shared, struct cost *cost)
 
 /* ---- The peers ----------------------------------------------------------- */
 
-static void begin_peer(void)
-{
-	pin(options.peer_cpu);
-	contender.prepare();
-}
-
 /* A receiver of raw bytes, which opens nothing. */
 static void sink(int listener, struct shared *shared)
 {
@@ -92,7 +87,7 @@ static void sink(int listener, struct shared *shared)
 
 	begin_peer();
 	fd = net_connect(listener);
-	contender.open(fd, CLIENT, false);
+	net_open(fd, CLIENT, false);
 	before = cost_now();
 	while (recv(fd, buf, sizeof(buf), 0) > 0)
 		;
@@ -120,7 +115,7 @@ static void receiver(int listener, struct shared *shared)
 	void *end;
 
 	begin_peer();
-	end = contender.open(net_connect(listener), CLIENT, true);
+	end = net_open(net_connect(listener), CLIENT, true);
 	before = cost_now();
 	bytes = read_all(end);
 	shared->end_ns = now_ns();
@@ -130,15 +125,70 @@ static void receiver(int listener, struct shared *shared)
 		    (size_t)shared->bytes);
 }
 
-void bulk_send(struct shared *shared, bool peer_is_sink, struct cost *cost)
-{
-	int listener = net_listen();
-	pid_t peer = fork_peer(peer_is_sink ? sink : receiver, listener,
-			       shared);
+/* ---- One connection, or several threads each with its own ---------------- */
 
+struct pair {
+	int cpu, listener;
+	pid_t peer;
+	pthread_t thread;
+	struct shared *shared;
+	struct cost cost;
+};
+
+static void run_pair(struct pair *p)
+{
+	pin(p->cpu);
 	contender.prepare();
-	send_on(net_accept(listener), shared, cost);
-	wait_peer(peer);
+	send_on(net_accept(p->listener), p->shared, &p->cost);
+}
+
+static void *pair_thread(void *pair)
+{
+	run_pair(pair);
+	return NULL;
+}
+
+/* With several, the peer of each shares a processor with its thread. */
+static void fork_pair(struct pair *p, void (*peer)(int, struct shared *),
+		      struct shared *shared, int i)
+{
+	p->cpu = options.cpu + i;
+	if (options.pairs > 1)
+		options.peer_cpu = p->cpu;
+	p->shared = shared;
+	p->listener = net_listen();
+	p->peer = fork_peer(peer, p->listener, shared);
+}
+
+static void bulk_pairs(struct shared *shared, struct cost *cost,
+		       void (*peer)(int, struct shared *))
+{
+	struct pair *pairs = calloc(options.pairs, sizeof(*pairs));
+	int i, n = (int)options.pairs;
+
+	for (i = 0; i < n; i++)
+		fork_pair(&pairs[i], peer, &shared[i], i);
+	for (i = 1; i < n; i++)
+		pairs[i].thread = start_thread(pair_thread, &pairs[i]);
+	run_pair(&pairs[0]);
+	*cost = pairs[0].cost; /* of the process, all its threads */
+	for (i = 0; i < n; i++) {
+		if (i)
+			pthread_join(pairs[i].thread, NULL);
+		wait_peer(pairs[i].peer);
+	}
+	shared_sum(shared, n);
+	free(pairs);
+}
+
+void bulk_send(struct shared *shared, struct cost *cost)
+{
+	bulk_pairs(shared, cost, sink);
+}
+
+void bulk_both(struct shared *shared, struct cost *cost)
+{
+	bulk_pairs(shared, cost, receiver);
 }
 
 /* ---- Receiving ----------------------------------------------------------- */
@@ -158,7 +208,7 @@ static void replay(int listener, struct shared *shared)
 
 	begin_peer();
 	fd = net_connect(listener);
-	end = contender.open(fd, CLIENT, false);
+	end = net_open(fd, CLIENT, false);
 	for (done = 0; done < options.bytes; done += n) {
 		n = options.bytes - done;
 		n = n < options.size ? n : options.size;
@@ -185,7 +235,7 @@ void bulk_receive(struct shared *shared, struct cost *cost)
 	void *end;
 
 	contender.prepare();
-	end = contender.open(net_accept(listener), SERVER, true);
+	end = net_open(net_accept(listener), SERVER, true);
 	before = cost_now();
 	while (shared->bytes < options.bytes) {
 		n = contender.read(end, buf, sizeof(buf));

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,7 +15,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,6 +57,12 @@ void pin(int cpu)
 		die("cannot run on processor %d: %s", cpu, strerror(errno));
 }
 
+void begin_peer(void)
+{
+	pin(options.peer_cpu);
+	contender.prepare();
+}
+
 struct shared *shared_new(void)
 {
 	size_t len = options.pairs * sizeof(struct shared);
@@ -68,15 +74,19 @@ struct shared *shared_new(void)
 	return shared;
 }
 
+static void set_nodelay(int fd, int on)
+{
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
+		die("TCP_NODELAY: %s", strerror(errno));
+}
+
 static void set_options(int fd)
 {
-	int on = options.nodelay;
-
 	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options.cc,
 		       (socklen_t)strlen(options.cc)))
 		die("congestion control %s: %s", options.cc, strerror(errno));
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
-		die("TCP_NODELAY: %s", strerror(errno));
+	/* Libraries that handshake in many writes would wait for Nagle. */
+	set_nodelay(fd, 1);
 }
 
 int net_listen(void)
@@ -115,17 +125,50 @@ int net_connect(int listener)
 	return fd;
 }
 
+void *net_open(int fd, enum side side, bool under_test)
+{
+	void *end = contender.open(fd, side, under_test);
+
+	set_nodelay(fd, options.nodelay);
+	return end;
+}
+
 void net_nonblocking(int fd)
 {
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
 		die("fcntl: %s", strerror(errno));
 }
 
+/* Without its peer the end under test would wait for ever. */
+static void peer_ended(int sig, siginfo_t *info, void *context)
+{
+	static const char words[] = "bench: the peer failed\n";
+
+	(void)sig;
+	(void)context;
+	if (info->si_code == CLD_EXITED && info->si_status == 0)
+		return;
+	if (write(2, words, sizeof(words) - 1) < 0)
+		_exit(2);
+	_exit(1);
+}
+
+static void watch_peers(void)
+{
+	struct sigaction act = { .sa_sigaction = peer_ended,
+				 .sa_flags = SA_SIGINFO | SA_RESTART };
+
+	if (sigaction(SIGCHLD, &act, NULL))
+		die("sigaction: %s", strerror(errno));
+}
+
 pid_t fork_peer(void (*run)(int, struct shared *), int listener,
 		struct shared *shared)
 {
-	pid_t parent = getpid(), child = fork();
+	pid_t parent = getpid(), child;
 
+	watch_peers();
+	child = fork();
 	if (child < 0)
 		die("fork: %s", strerror(errno));
 	if (child)
@@ -144,6 +187,21 @@ void wait_peer(pid_t peer)
 
 	if (waitpid(peer, &status, 0) != peer || status)
 		die("the peer failed");
+}
+
+void shared_sum(struct shared *shared, int n)
+{
+	int i;
+
+	for (i = 1; i < n; i++) {
+		shared->bytes += shared[i].bytes;
+		shared->peer.user += shared[i].peer.user;
+		shared->peer.sys += shared[i].peer.sys;
+		if (shared[i].begin_ns < shared->begin_ns)
+			shared->begin_ns = shared[i].begin_ns;
+		if (shared[i].end_ns > shared->end_ns)
+			shared->end_ns = shared[i].end_ns;
+	}
 }
 
 void sealed_add(struct sealed *s, const void *bytes, size_t len)
