@@ -110,8 +110,16 @@ unsigned ctx_step(struct tls_context *ctx)
 	return total;
 }
 
+bool ctx_stuck(const struct tls_context *ctx)
+{
+	return ring_unsubmitted(ctx->core.ring) || !list_empty(&ctx->core.todo);
+}
+
 bool ctx_all_reaped(struct tls_context *ctx)
 {
+	/* in a worker context the worker will see to it */
+	if (ctx->kind == TLS_CONTEXT_LOOP && ctx_stuck(ctx))
+		ring_nudge(ctx->core.ring);
 	return ctx->stale || ring_listen(ctx->core.ring);
 }
 
@@ -166,6 +174,10 @@ int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
 	struct afalg_stats stats;
 	uint64_t now, due;
 
+	/* a loop's waiting submits what is queued */
+	if (ctx->kind == TLS_CONTEXT_LOOP ? !list_empty(&ctx->core.todo) :
+					    ctx_stuck(ctx))
+		ns = shorter(ns, NS_PER_MS);
 	if (!ctx->core.dispatch.kernel)
 		return ns;
 	now = now_ns();

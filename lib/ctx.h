@@ -68,6 +68,11 @@ unsigned ctx_step(struct tls_context *ctx);
 bool ctx_all_reaped(struct tls_context *ctx);
 /* Start what is queued, and act on what completes at once. */
 void ctx_submit(struct tls_context *ctx);
+/*
+ * After that: did the kernel take less than there was? Then it is to be tried
+ * again soon, though nothing completes.
+ */
+bool ctx_stuck(const struct tls_context *ctx);
 /* Push what every connection holds back. */
 void ctx_flush_held(struct tls_context *ctx);
 
@@ -86,9 +91,10 @@ bool ctx_block(struct tls_context *ctx, uint64_t deadline);
 void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
 
 /*
- * How long to wait at most, where ns would do (-1: no limit): until the record
- * longest with the kernel engine is overdue, or its idle sockets are to be
- * closed, which is done here every CTX_TRIM_NS.
+ * How long to wait at most, where ns would do (-1: no limit): until what the
+ * kernel did not take is to be tried again, the record longest with the kernel
+ * engine is overdue, or its idle sockets are to be closed, which is done here
+ * every CTX_TRIM_NS.
  */
 enum { CTX_TRIM_NS = 100 * NS_PER_MS };
 int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);

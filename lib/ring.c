@@ -413,6 +413,13 @@ bool ring_listen(struct ring *ring)
 	return !ring_ready(ring) && !deferred(ring);
 }
 
+/* Without an eventfd there is nothing that could be done. */
+void ring_nudge(struct ring *ring)
+{
+	if (ring->event_fd >= 0)
+		eventfd_write(ring->event_fd, 1);
+}
+
 static void stop_listening(struct ring *ring)
 {
 	eventfd_t count;

@@ -46,6 +46,8 @@ void ring_free(struct ring *ring);
 int ring_fd(const struct ring *ring);
 /* False if there is something to reap already. */
 bool ring_listen(struct ring *ring);
+/* Have a RING_OWNED's poll readable for no completion, until that. */
+void ring_nudge(struct ring *ring);
 
 /*
  * All of these: 0, or -EAGAIN if the queue is full and the kernel takes

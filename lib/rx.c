@@ -177,6 +177,8 @@ static void receive(struct rx *rx)
 				RX_BLOCK - rx->filled, &rx->recv_op);
 	}
 	rx->receiving = ret == 0;
+	if (ret)
+		list_add_once(&rx->core->todo, rx->todo); /* to try again */
 }
 
 /* ---- Opening ----------------------------------------------------------- */

@@ -422,6 +422,8 @@ void tx_push(struct tx *tx)
 		ret = ring_sendmsg(tx->core->ring, tx->fd, &tx->msg,
 				   &tx->send_op);
 	tx->sending = ret == 0;
+	if (ret)
+		list_add_once(&tx->core->todo, tx->todo); /* to try again */
 	now = now_ns();
 	tx->account->stats.ready_wait_ns += now - tx->ready_since;
 	tx->ready_since = now;

@@ -23,7 +23,8 @@ static void sleep_until(struct tls_context *ctx, uint64_t when)
 
 static bool work_left(const struct tls_context *ctx)
 {
-	return !list_empty(&ctx->core.held) || ctx->core.dispatch.flying_count;
+	return !list_empty(&ctx->core.held) ||
+	       ctx->core.dispatch.flying_count || ctx_stuck(ctx);
 }
 
 /* Wakes now and then only while the kernel engine has sockets to close. */
