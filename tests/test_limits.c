@@ -40,13 +40,13 @@ static bool failed;
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
-void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd,
+void *__real_mmap64(void *addr, size_t len, int prot, int flags, int fd,
 		  off_t offset);
 void *__real_secret_alloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_aligned_alloc(size_t align, size_t size);
-void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd,
+void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd,
 		  off_t offset);
 void *__wrap_secret_alloc(size_t size);
 
@@ -80,12 +80,12 @@ void *__wrap_aligned_alloc(size_t align, size_t size)
 	return fails() ? NULL : __real_aligned_alloc(align, size);
 }
 
-void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd,
+void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd,
 		  off_t offset)
 {
 	if (fails())
 		return MAP_FAILED;
-	return __real_mmap(addr, len, prot, flags, fd, offset);
+	return __real_mmap64(addr, len, prot, flags, fd, offset);
 }
 
 void *__wrap_secret_alloc(size_t size)

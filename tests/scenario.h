@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A connection's whole life: an OpenSSL handshake, the hand-over of the server's
+ * end, an echo of some records each way, close_notify both ways. It may go wrong
+ * only where something was made to fail, and then with words, without a wrong
+ * byte and without a wait that does not end.
+ */
+#ifndef TESTS_SCENARIO_H
+#define TESTS_SCENARIO_H
+
+#include <stdbool.h>
+
+#include "asynctls.h"
+#include "inject.h"
+
+/* What a scenario is played with; made once. */
+void scenario_set_up(void);
+void scenario_tear_down(void);
+
+/*
+ * Create a context; NULL where that failed, as it may if something was to. The
+ * caller frees it.
+ */
+struct tls_context *scenario_context(enum tls_context_kind kind);
+
+/*
+ * Play it in this context. Whether all went well; false is for those that had
+ * a call fail.
+ */
+bool scenario_play(struct tls_context *ctx);
+
+#endif
