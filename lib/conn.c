@@ -9,8 +9,8 @@
 #include "error.h"
 
 /*
- * As many KeyUpdates (in TLS 1.2 warnings, attempts to renegotiate and empty
- * records) without data between them are a nuisance or an attack.
+ * As many KeyUpdates and warnings (in TLS 1.2 attempts to renegotiate and empty
+ * records, too) without data between them are a nuisance or an attack.
  */
 enum { MAX_UPDATES = 32 };
 
@@ -100,6 +100,10 @@ static void fail_read(struct tls_conn *conn)
 	case -EIO:
 		say(conn, "no engine could open a record");
 		break;
+	case -EKEYEXPIRED:
+		say(conn, "the peer sent as many records under one key as can "
+			  "be numbered");
+		break;
 	default:
 		say(conn, "receiving failed: %s", strerror(-rx->error));
 		break;
@@ -130,7 +134,7 @@ static bool too_many(struct tls_conn *conn)
 	return ++conn->updates > MAX_UPDATES;
 }
 
-/* In TLS 1.2 some things may be sent without effect, but not for ever. */
+/* Some things may be sent without effect, but not for ever. */
 static int take_trifle(struct tls_conn *conn)
 {
 	if (!too_many(conn))
@@ -141,24 +145,38 @@ static int take_trifle(struct tls_conn *conn)
 	return -EPROTO;
 }
 
+/*
+ * Is it no more than a warning? By its level (RFC 5246 7.2); but TLS 1.3 has
+ * none but user_canceled, with close_notify to follow (RFC 8446 6.1).
+ */
+static bool only_warns(const struct tls_conn *conn, const uint8_t alert[2])
+{
+	if (!is_tls12(conn))
+		return alert[1] == ALERT_USER_CANCELED;
+	return alert[0] == ALERT_LEVEL_WARNING &&
+	       alert[1] != ALERT_CLOSE_NOTIFY;
+}
+
 static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
 		      int *alert)
 {
-	*alert = ALERT_DECODE_ERROR;
+	bool warns;
+
 	if (len != 2) {
+		*alert = ALERT_DECODE_ERROR;
 		say(conn, "the peer sent an alert of %zu bytes", len);
 		return -EPROTO;
 	}
-	/* RFC 5246 7.2: the level matters; in TLS 1.3 it does not */
-	if (is_tls12(conn) && content[0] == ALERT_LEVEL_WARNING &&
-	    content[1] != ALERT_CLOSE_NOTIFY) {
-		*alert = ALERT_UNEXPECTED_MESSAGE;
-		return take_trifle(conn);
+	warns = only_warns(conn, content);
+	/* of a peer that has met an error, that is better known (5.1, 6.2) */
+	if (conn->rx.in_message && !is_tls12(conn) &&
+	    (warns || content[1] == ALERT_CLOSE_NOTIFY)) {
+		say(conn, "the peer sent an alert inside a handshake message");
+		return -EPROTO;
 	}
+	if (warns)
+		return take_trifle(conn);
 	*alert = ALERT_NONE;
-	/* a warning in TLS 1.3, with close_notify to follow (RFC 8446 6.1) */
-	if (content[1] == ALERT_USER_CANCELED)
-		return 0;
 	conn->alert_received = content[1];
 	if (content[1] == ALERT_CLOSE_NOTIFY) {
 		conn->rx.closed = true;
@@ -192,7 +210,8 @@ static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 			  "handshake", message);
 		return -EPROTO;
 	}
-	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server) {
+	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server &&
+	    len <= MESSAGE_TICKET_MAX) {
 		tickets_begin(conn->tickets, conn->message, len);
 		return 0;
 	}
@@ -201,6 +220,10 @@ static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 	if (message == MESSAGE_KEY_UPDATE) {
 		*alert = ALERT_DECODE_ERROR;
 		say(conn, "the peer sent a KeyUpdate of %zu bytes", len);
+	} else if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server) {
+		*alert = ALERT_DECODE_ERROR;
+		say(conn, "the peer sent a NewSessionTicket of %zu bytes",
+		    len);
 	} else if (message == MESSAGE_CERTIFICATE_REQUEST && !conn->is_server) {
 		say(conn, "the peer asked for a certificate after the "
 			  "handshake, which only OpenSSL could send");
@@ -289,7 +312,7 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 	int ret;
 
 	*alert = ALERT_UNEXPECTED_MESSAGE;
-	if (type == RECORD_ALERT)
+	if (type == RECORD_ALERT && len)
 		return take_alert(conn, content, len, alert);
 	if (type == RECORD_DATA && !rx->in_message)
 		return take_trifle(conn);

@@ -141,6 +141,8 @@ ssize_t record_content(const struct record_format *format,
 {
 	*type = header[0];
 	if (format->hides_type) {
+		if (len > max + 1)
+			return -EMSGSIZE;
 		while (len && !inner[len - 1])
 			len--;
 		if (!len)

@@ -54,6 +54,9 @@ enum record_message {
 	MESSAGE_KEY_UPDATE = 24,
 };
 
+/* A NewSessionTicket's body with each of its vectors full (RFC 8446 4.6.1). */
+enum { MESSAGE_TICKET_MAX = 4 + 4 + 1 + 255 + 2 + 65535 + 2 + 65534 };
+
 /* KeyUpdateRequest, RFC 8446 4.6.3 */
 enum record_key_update { UPDATE_NOT_REQUESTED, UPDATE_REQUESTED };
 
@@ -129,8 +132,9 @@ uint64_t record_nonce_number(const struct record_format *format,
 
 /*
  * Content and type of what was opened, the record's header being given: the
- * content's length; -EPROTO if there is no type (RFC 8446 5.4), -EMSGSIZE if
- * the content is longer than max.
+ * content's length; -EPROTO if there is no type, -EMSGSIZE if the content is
+ * longer than max, or with type byte and padding longer than max + 1 (RFC 8446
+ * 5.4).
  */
 ssize_t record_content(const struct record_format *format,
 		       const uint8_t header[RECORD_HEADER],

@@ -420,6 +420,11 @@ static void look_at_head(struct rx *rx)
 	struct slot *head;
 
 	while (!rx->error && !rx->closed && (head = queue_head(&rx->queue))) {
+		/* what is behind it has been numbered from 0 again */
+		if (head->seq == UINT64_MAX && !head->examined) {
+			fail(rx, -EKEYEXPIRED, ALERT_INTERNAL_ERROR);
+			return;
+		}
 		if (head->state == SLOT_OPEN)
 			start(rx, head);
 		if (head->state == SLOT_SUBMITTED)

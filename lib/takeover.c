@@ -348,6 +348,9 @@ static int check_secrets(const struct tls_secrets *s,
 	if (!*suite)
 		return error_set(-EOPNOTSUPP, "cipher suite 0x%04x is not "
 				 "carried", s->cipher_suite);
+	if (s->tx_seq == UINT64_MAX || s->rx_seq == UINT64_MAX)
+		return error_set(-EINVAL, "no record can have the number "
+				 "2^64 - 1: another could not follow it");
 	if (s->rx_data_len > RECORD_WIRE_MAX)
 		return error_set(-EINVAL, "rx_data_len is %zu, at most %d "
 				 "bytes can be taken", s->rx_data_len,

@@ -98,22 +98,41 @@ static void content_over_the_limit_is_a_record_overflow(void **state)
 	both_kinds(content_too_long);
 }
 
-static void the_longest_body_is_read(void **state)
+static void longest_with(size_t len, size_t pad)
 {
-	size_t len;
+	pattern_fill(content, 0, len);
+	wire_send_raw(&w, record, wire_seal(&w, RECORD_DATA, content, len, pad,
+					    record));
+	memset(content, 0, sizeof(content));
+	assert_int_equal(tls_read(w.conn, content, sizeof(content)), len);
+	pattern_check(content, 0, len);
+}
 
+static void the_longest_record_is_read(void **state)
+{
 	(void)state;
 	begin(TLS_CONTEXT_LOOP);
-	pattern_fill(content, 0, RECORD_PLAIN_MAX);
-	len = wire_seal(&w, RECORD_DATA, content, RECORD_PLAIN_MAX,
-			256 - 1 - RECORD_TAG, record);
-	assert_int_equal(len, RECORD_HEADER + RECORD_BODY_MAX_TLS13);
-	wire_send_raw(&w, record, len);
-	memset(content, 0, sizeof(content));
-	assert_int_equal(tls_read(w.conn, content, sizeof(content)),
-			 RECORD_PLAIN_MAX);
-	pattern_check(content, 0, RECORD_PLAIN_MAX);
+	longest_with(RECORD_PLAIN_MAX, 0);
+	longest_with(RECORD_PLAIN_MAX - 1, 1);
+	longest_with(1, RECORD_PLAIN_MAX - 1);
 	wire_free(&w);
+}
+
+static void padding_over_the_limit_is_a_record_overflow(void **state)
+{
+	/* content, type and padding: 2^14 + 2; and all that a body can hold */
+	static const size_t pads[] = { RECORD_PLAIN_MAX - 9,
+				       RECORD_PLAIN_MAX + 229 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		begin(TLS_CONTEXT_LOOP);
+		wire_send_raw(&w, record,
+			      wire_seal(&w, RECORD_DATA, "0123456789", 10,
+					pads[i], record));
+		expect_end(-EMSGSIZE, ALERT_RECORD_OVERFLOW);
+	}
 }
 
 static void a_forged_body_of_any_short_length_is_a_bad_record(void **state)
@@ -495,7 +514,8 @@ int main(void)
 		TEST(a_record_in_the_clear_is_an_unexpected_message),
 		TEST(a_body_over_the_limit_is_a_record_overflow),
 		TEST(content_over_the_limit_is_a_record_overflow),
-		TEST(the_longest_body_is_read),
+		TEST(the_longest_record_is_read),
+		TEST(padding_over_the_limit_is_a_record_overflow),
 		TEST(a_forged_body_of_any_short_length_is_a_bad_record),
 		TEST(a_record_with_any_bit_flipped_is_refused),
 		TEST(a_replayed_record_is_a_bad_record),

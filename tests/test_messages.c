@@ -135,15 +135,38 @@ static void user_canceled_waits_for_close_notify(void **state)
 static void an_alert_of_another_length_is_a_decode_error(void **state)
 {
 	static const uint8_t bytes[4] = { 1, 0, 1, 0 };
-	static const size_t lens[] = { 0, 1, 3, 4 };
+	static const size_t lens[] = { 1, 3, 4 };
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < 3; i++) {
 		begin(TLS_CONTEXT_LOOP);
 		wire_send(&w, RECORD_ALERT, bytes, lens[i]);
 		expect_end(-EPROTO, ALERT_DECODE_ERROR);
 	}
+}
+
+static void an_empty_alert_is_unexpected(void **state)
+{
+	(void)state;
+	begin(TLS_CONTEXT_LOOP);
+	wire_send(&w, RECORD_ALERT, "", 0);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
+static void more_than_32_warnings_in_a_row_are_unexpected(void **state)
+{
+	int i;
+
+	(void)state;
+	begin(TLS_CONTEXT_LOOP);
+	for (i = 0; i < 32; i++)
+		send_alert(1, ALERT_USER_CANCELED);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_data("data", 4);
+	for (i = 0; i < 33; i++)
+		send_alert(1, ALERT_USER_CANCELED);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
 }
 
 /* ---- Handshake messages ------------------------------------------------ */
@@ -236,6 +259,62 @@ static void data_inside_a_handshake_message_is_unexpected(void **state)
 	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
 }
 
+static void a_closure_inside_a_handshake_message_is_unexpected(void **state)
+{
+	(void)state;
+	begin_client();
+	wire_send(&w, RECORD_HANDSHAKE, ticket, 10);
+	wire_send(&w, RECORD_ALERT, close_notify_alert, 2);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
+static void a_fatal_alert_inside_a_handshake_message_is_told(void **state)
+{
+	(void)state;
+	begin_client();
+	wire_send(&w, RECORD_HANDSHAKE, ticket, 10);
+	send_alert(2, ALERT_INTERNAL_ERROR);
+	assert_int_equal(tls_read(w.conn, content, 1), -EPROTO);
+	assert_int_equal(tls_conn_alert_received(w.conn), ALERT_INTERNAL_ERROR);
+	expect_end(-EPROTO, ALERT_NONE);
+}
+
+static void a_ticket_longer_than_its_vectors_does_not_decode(void **state)
+{
+	static const uint8_t longest[] = { MESSAGE_NEW_SESSION_TICKET,
+					   MESSAGE_TICKET_MAX >> 16,
+					   MESSAGE_TICKET_MAX >> 8 & 255,
+					   MESSAGE_TICKET_MAX & 255 };
+	uint8_t longer[4];
+
+	(void)state;
+	memcpy(longer, longest, 4);
+	longer[3]++;
+	begin_client();
+	wire_send(&w, RECORD_HANDSHAKE, longer, 4);
+	expect_end(-EPROTO, ALERT_DECODE_ERROR);
+	begin_client();
+	set_blocking(w.conn_fd, false);
+	wire_send(&w, RECORD_HANDSHAKE, longest, 4);
+	tls_context_process(w.ctx);
+	assert_int_equal(tls_read(w.conn, content, 1), -EAGAIN);
+	wire_free(&w);
+}
+
+/* RFC 8446 4.6.2: it has not offered post_handshake_auth as far as we know. */
+static void a_certificate_request_is_unexpected_and_explained(void **state)
+{
+	static const uint8_t request[] = { MESSAGE_CERTIFICATE_REQUEST, 0, 0, 3,
+					   0, 0, 0 };
+
+	(void)state;
+	begin_client();
+	wire_send(&w, RECORD_HANDSHAKE, request, sizeof(request));
+	assert_int_equal(tls_read(w.conn, content, 1), -EPROTO);
+	assert_non_null(strstr(tls_conn_error(w.conn), "certificate"));
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 
 int main(void)
@@ -247,6 +326,8 @@ int main(void)
 		TEST(the_peers_fatal_alert_is_told),
 		TEST(user_canceled_waits_for_close_notify),
 		TEST(an_alert_of_another_length_is_a_decode_error),
+		TEST(an_empty_alert_is_unexpected),
+		TEST(more_than_32_warnings_in_a_row_are_unexpected),
 		TEST(a_client_skips_tickets_split_anywhere),
 		TEST(a_client_skips_a_ticket_of_one_byte_records),
 		TEST(a_client_skips_tickets_that_share_a_record),
@@ -254,6 +335,10 @@ int main(void)
 		TEST(another_handshake_message_is_unexpected),
 		TEST(an_empty_handshake_record_is_unexpected),
 		TEST(data_inside_a_handshake_message_is_unexpected),
+		TEST(a_closure_inside_a_handshake_message_is_unexpected),
+		TEST(a_fatal_alert_inside_a_handshake_message_is_told),
+		TEST(a_ticket_longer_than_its_vectors_does_not_decode),
+		TEST(a_certificate_request_is_unexpected_and_explained),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,10 +195,13 @@ static void content_may_be_16384_bytes_and_not_one_more(void **state)
 			 RECORD_PLAIN_MAX);
 	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 2, &type),
 			 -EMSGSIZE);
+	/* padding counts as well */
+	inner[RECORD_PLAIN_MAX] = 0;
 	inner[RECORD_PLAIN_MAX + 1] = 0;
-	inner[RECORD_PLAIN_MAX + 2] = 0;
-	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 3, &type),
-			 RECORD_PLAIN_MAX);
+	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 1, &type),
+			 RECORD_PLAIN_MAX - 1);
+	assert_int_equal(inner_of(inner, RECORD_PLAIN_MAX + 2, &type),
+			 -EMSGSIZE);
 }
 
 static void padding_fills_up_a_block_or_the_record(void **state)

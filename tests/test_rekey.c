@@ -268,6 +268,82 @@ static void a_peer_beyond_the_limit_is_asked_once(void **state)
 	wire_free(&w);
 }
 
+/* ---- The last sequence number ------------------------------------------ */
+
+static void begin_near_the_end(uint64_t tx_seq, uint64_t rx_seq, uint16_t suite)
+{
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .blocking = true,
+					     .suite = suite,
+					     .tx_seq = tx_seq,
+					     .rx_seq = rx_seq });
+}
+
+static void our_last_number_is_a_key_updates(void **state)
+{
+	(void)state;
+	begin_near_the_end(UINT64_MAX - 1, 0, TLS_CHACHA20_POLY1305);
+	write_text("data");
+	assert_int_equal(tls_flush(w.conn), 0);
+	expect_update(UPDATE_NOT_REQUESTED);
+	expect_record("data");
+	assert_int_equal(w.conn->tx.seq, 1);
+	wire_free(&w);
+}
+
+static void a_peer_has_no_record_after_its_last_number(void **state)
+{
+	static const uint16_t suites[] = { TLS_AES_128_GCM, 0xc02f };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		begin_near_the_end(0, UINT64_MAX - 1, suites[i]);
+		wire_send(&w, RECORD_DATA, "last", 4);
+		wire_send(&w, RECORD_DATA, "none", 4);
+		wire_send(&w, RECORD_DATA, "none", 4);
+		expect_data("last", 4);
+		assert_int_equal(tls_read(w.conn, content, 4), -EKEYEXPIRED);
+		assert_non_null(strstr(tls_conn_error(w.conn), "numbered"));
+		tls_context_process(w.ctx);
+		if (suites[i] == TLS_AES_128_GCM)
+			expect_update(UPDATE_REQUESTED);
+		expect_end(-EKEYEXPIRED, ALERT_INTERNAL_ERROR);
+	}
+}
+
+static void a_key_update_with_the_last_number_begins_anew(void **state)
+{
+	(void)state;
+	begin_near_the_end(0, UINT64_MAX - 1, TLS_AES_128_GCM);
+	send_update(UPDATE_NOT_REQUESTED);
+	wire_send(&w, RECORD_DATA, "first", 5);
+	wire_send(&w, RECORD_DATA, "second", 6);
+	expect_data("first", 5);
+	expect_data("second", 6);
+	wire_free(&w);
+}
+
+static void a_hand_over_beyond_the_last_number_is_declined(void **state)
+{
+	static const uint8_t secret[32];
+	struct tls_secrets s = { .cipher_suite = TLS_AES_128_GCM,
+				 .secret_len = 32,
+				 .tx_secret = secret,
+				 .rx_secret = secret,
+				 .rx_seq = UINT64_MAX };
+	struct tls_conn *conn;
+
+	(void)state;
+	begin(TLS_CONTEXT_LOOP);
+	assert_int_equal(tls_handoff_secrets(&conn, w.ctx, w.fd, &s), -EINVAL);
+	s.rx_seq = 0;
+	s.tx_seq = UINT64_MAX;
+	assert_int_equal(tls_handoff_secrets(&conn, w.ctx, w.fd, &s), -EINVAL);
+	assert_non_null(strstr(tls_last_error(), "2^64"));
+	wire_free(&w);
+}
+
 /* ---- What is refused --------------------------------------------------- */
 
 static void refuse(const uint8_t *message, size_t len, int alert,
@@ -402,6 +478,10 @@ int main(void)
 		TEST(flags_and_states_are_checked),
 		TEST(keys_are_updated_before_their_limit),
 		TEST(a_peer_beyond_the_limit_is_asked_once),
+		TEST(our_last_number_is_a_key_updates),
+		TEST(a_peer_has_no_record_after_its_last_number),
+		TEST(a_key_update_with_the_last_number_begins_anew),
+		TEST(a_hand_over_beyond_the_last_number_is_declined),
 		TEST(an_unknown_request_is_an_illegal_parameter),
 		TEST(a_wrong_length_is_a_decode_error),
 		TEST(a_message_behind_a_key_update_is_unexpected),
