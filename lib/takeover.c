@@ -42,21 +42,26 @@ static int open_now(struct tls_context *ctx, struct slot *slot)
 	return slot->op.result;
 }
 
-/* Whole post-handshake messages, none of which changes the key. */
-static bool harmless(const uint8_t *message, size_t len)
+/*
+ * 0 for whole post-handshake messages of which none changes the key;
+ * -EINPROGRESS if a certificate is asked for there.
+ */
+static int check_messages(const uint8_t *message, size_t len)
 {
-	enum { KEY_UPDATE = 24 };
+	int ret = 0;
 
-	while (len >= 4 && message[0] != KEY_UPDATE) {
+	while (len >= 4 && message[0] != MESSAGE_KEY_UPDATE) {
 		size_t size = 4 + ((size_t)message[1] << 16 |
 				   (size_t)message[2] << 8 | message[3]);
 
 		if (len < size)
-			return false;
+			return -EPROTO;
+		if (message[0] == MESSAGE_CERTIFICATE_REQUEST)
+			ret = -EINPROGRESS;
 		message += size;
 		len -= size;
 	}
-	return len == 0;
+	return len ? -EPROTO : ret;
 }
 
 /* The record before the next one must open, and leave things as they are. */
@@ -90,10 +95,11 @@ static int prove(struct tls_context *ctx, struct keygen *gen,
 		return ret;
 	n = record_content(format, side->proof, slot.op.out,
 			   aead_op_out_len(&slot.op), RECORD_PLAIN_MAX, &type);
-	if (n < 0 ||
-	    (type == RECORD_HANDSHAKE && !harmless(slot.op.out, (size_t)n)))
+	if (n < 0)
 		return -EPROTO;
-	return 0;
+	if (type != RECORD_HANDSHAKE)
+		return 0;
+	return check_messages(slot.op.out, (size_t)n);
 }
 
 static int prove_both(struct tls_context *ctx, struct keygen *tx,
@@ -101,16 +107,26 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 {
 	struct block *room = pool_take_unowned(&ctx->core.rx_pool);
 	struct pool_account account = { .pool = &ctx->core.rx_pool };
+	bool asked;
 	int ret;
 
 	if (!room)
 		return error_set(-ENOMEM, "no memory for a connection");
 	pool_adopt(&account, room);
 	ret = prove(ctx, tx, &h->tx, room->data);
-	if (!ret)
+	asked = ret == -EINPROGRESS;
+	if (!ret) {
 		ret = prove(ctx, rx, &h->rx, room->data);
+		/* OpenSSL has answered it, or would still be about it. */
+		if (ret == -EINPROGRESS)
+			ret = 0;
+	}
 	explicit_bzero(room->data, RECORD_WIRE_MAX);
 	block_put(&account, room);
+	if (asked)
+		return error_set(-EBUSY, "the client was asked for a "
+				 "certificate: go on with SSL_read() until it "
+				 "has come, then with SSL_write()");
 	if (ret)
 		return error_set(-EPROTO, "the latest record does not open "
 				 "under the key of the handshake: was there a "

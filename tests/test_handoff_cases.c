@@ -1,0 +1,642 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hand-over of connections that applications have done all sorts of things
+ * to before: taken over for good, and then going on with OpenSSL as the peer.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <openssl/err.h>
+
+#include "asynctls.h"
+#include "handoff_check.h"
+#include "wire.h"
+
+static struct tls_context *ctx;
+
+static int setup(void **state)
+{
+	(void)state;
+	return tls_context_new(&ctx, NULL);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tls_context_free(ctx);
+	return 0;
+}
+
+/* ---- Handing over ------------------------------------------------------ */
+
+static struct tls_conn *hand_over(SSL *ssl)
+{
+	struct tls_conn *conn;
+
+	if (tls_handoff(&conn, ctx, ssl))
+		fail_msg("%s", tls_last_error());
+	return conn;
+}
+
+static void decline(SSL *ssl, int error, const char *words)
+{
+	struct tls_conn *conn;
+
+	assert_int_equal(tls_handoff(&conn, ctx, ssl), error);
+	if (!strstr(tls_last_error(), words))
+		fail_msg("\"%s\" does not say \"%s\"", tls_last_error(), words);
+}
+
+static void read_exactly(struct tls_conn *conn, const char *what)
+{
+	size_t len = strlen(what), got = 0;
+	char buf[256];
+	ssize_t n;
+
+	for (; got < len; got += (size_t)n) {
+		n = tls_read(conn, buf + got, len - got);
+		if (n <= 0)
+			fail_msg("%zd: %s", n, tls_conn_error(conn));
+	}
+	assert_memory_equal(buf, what, len);
+}
+
+static void converse(struct tls_conn *conn, SSL *peer)
+{
+	say(peer, "to the connection");
+	read_exactly(conn, "to the connection");
+	assert_int_equal(tls_write(conn, "and back", 8), 8);
+	assert_int_equal(tls_flush(conn), 0);
+	hear(peer, "and back");
+}
+
+/* To the end, close_notify included. */
+static void finish(struct tls_conn *conn, SSL *peer)
+{
+	char c;
+
+	converse(conn, peer);
+	converse(conn, peer);
+	assert_int_equal(tls_close(conn, 1000), 0);
+	assert_int_equal(SSL_read(peer, &c, 1), 0);
+	assert_int_equal(SSL_get_error(peer, 0), SSL_ERROR_ZERO_RETURN);
+}
+
+static void goes_on(SSL *ssl, SSL *peer)
+{
+	finish(hand_over(ssl), peer);
+}
+
+/* Something is done to both ends; then each in turn is handed over. */
+static void both_go_on(struct tls_pair_options options,
+		       void (*before)(SSL *ssl, SSL *peer))
+{
+	struct tls_pair pair;
+
+	for (int client = 0; client < 2; client++) {
+		SSL *ssl, *peer;
+
+		open_pair(&pair, options);
+		ssl = client ? pair.client : pair.server;
+		peer = client ? pair.server : pair.client;
+		if (before)
+			before(ssl, peer);
+		goes_on(ssl, peer);
+		tls_pair_free(&pair);
+	}
+}
+
+/* ---- Handshakes -------------------------------------------------------- */
+
+static void ask_for_another_group(SSL *server, SSL *client)
+{
+	assert_int_equal(SSL_set1_groups_list(client, "X25519:P-256"), 1);
+	assert_int_equal(SSL_set1_groups_list(server, "P-256"), 1);
+}
+
+static void carry_the_rest(struct tls_pair *pair)
+{
+	pair->trickle = 4096;
+	while (tls_pair_step(pair))
+		;
+}
+
+/* One byte at a time, with a HelloRetryRequest and a client's certificate. */
+static void a_handshake_byte_by_byte_goes_on(void **state)
+{
+	struct tls_conn *server, *client;
+	struct tls_pair pair;
+	char buf[10];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 PREPARED,
+				 .unix_sockets = true,
+				 .trickle = 1,
+				 .client_cert = true,
+				 .prepare = ask_for_another_group,
+				 .nonblocking = true,
+			 });
+	server = hand_over(pair.server);
+	client = hand_over(pair.client);
+	carry_the_rest(&pair);
+	assert_int_equal(tls_write(server, "ping", 4), 4);
+	assert_int_equal(tls_flush(server), 0);
+	carry_the_rest(&pair);
+	while (tls_read(client, buf, 10) == -EAGAIN)
+		tls_context_process(ctx);
+	assert_memory_equal(buf, "ping", 4);
+	tls_close(server, 0);
+	tls_close(client, 0);
+	tls_pair_free(&pair);
+}
+
+static int refuse_early_data(SSL *ssl, void *arg)
+{
+	(void)ssl, (void)arg;
+	return 0;
+}
+
+static void early_data_is_allowed(SSL_CTX *ssl_ctx)
+{
+	prepare_for_handoff(ssl_ctx);
+	SSL_CTX_set_max_early_data(ssl_ctx, 1000);
+}
+
+static SSL_SESSION *session_with_early_data(struct tls_pair *first)
+{
+	open_pair(first, (struct tls_pair_options){
+				 .prepare_ctx = early_data_is_allowed });
+	say(first->server, "tickets first");
+	hear(first->client, "tickets first");
+	SSL_set_shutdown(first->client, SSL_SENT_SHUTDOWN);
+	return SSL_get1_session(first->client);
+}
+
+/* The records that the server skips are not to be counted. */
+static void early_data_refused_goes_on(void **state)
+{
+	for (int client = 0; client < 2; client++) {
+		struct tls_pair first, pair;
+		SSL_SESSION *session = session_with_early_data(&first);
+		struct tls_pair_options options = {
+			.sctx = first.sctx,
+			.cctx = first.cctx,
+			.session = session,
+		};
+		size_t n;
+
+		(void)state;
+		SSL_CTX_set_allow_early_data_cb(first.sctx, refuse_early_data,
+						NULL);
+		assert_int_equal(tls_pair_open(&pair, &options), 0);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(SSL_write_early_data(
+						 pair.client, "early", 5, &n),
+					 1);
+		assert_int_equal(tls_pair_handshake(&pair), 0);
+		assert_int_equal(SSL_get_early_data_status(pair.client),
+				 SSL_EARLY_DATA_REJECTED);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		if (client)
+			goes_on(pair.client, pair.server);
+		else
+			goes_on(pair.server, pair.client);
+		tls_pair_free(&pair);
+		tls_pair_free(&first);
+		SSL_SESSION_free(session);
+	}
+}
+
+/* ---- Contexts ---------------------------------------------------------- */
+
+static SSL_CTX *named;
+
+static int switch_context(SSL *ssl, int *alert, void *arg)
+{
+	(void)alert, (void)arg;
+	assert_non_null(SSL_set_SSL_CTX(ssl, named));
+	return SSL_TLSEXT_ERR_OK;
+}
+
+static void name_the_server(SSL *server, SSL *client)
+{
+	SSL_CTX_set_tlsext_servername_callback(SSL_get_SSL_CTX(server),
+					       switch_context);
+	assert_int_equal(SSL_set_tlsext_host_name(client, "localhost"), 1);
+}
+
+/* A second context with the first one's certificate. */
+static void make_named(SSL_CTX *like)
+{
+	named = SSL_CTX_new(TLS_server_method());
+	assert_non_null(named);
+	assert_int_equal(SSL_CTX_use_certificate(
+				 named, SSL_CTX_get0_certificate(like)), 1);
+	assert_int_equal(SSL_CTX_use_PrivateKey(
+				 named, SSL_CTX_get0_privatekey(like)), 1);
+}
+
+static void the_context_of_a_name_must_be_prepared_too(void **state)
+{
+	struct tls_pair first;
+
+	(void)state;
+	open_pair(&first, (struct tls_pair_options){ PREPARED });
+	for (int prepared = 0; prepared < 2; prepared++) {
+		struct tls_pair pair;
+
+		make_named(first.sctx);
+		if (prepared)
+			prepare_for_handoff(named);
+		open_pair(&pair, (struct tls_pair_options){
+					 .sctx = first.sctx,
+					 .cctx = first.cctx,
+					 .prepare = name_the_server,
+				 });
+		assert_ptr_equal(SSL_get_SSL_CTX(pair.server), named);
+		if (!prepared) {
+			decline(pair.server, -EINVAL, "tls_handoff_prepare");
+			assert_still_usable(pair.server, pair.client);
+		} else {
+			goes_on(pair.server, pair.client);
+		}
+		tls_pair_free(&pair);
+		SSL_CTX_free(named);
+	}
+	tls_pair_free(&first);
+}
+
+static int infos, messages;
+
+static void count_info(const SSL *ssl, int where, int ret)
+{
+	(void)ssl, (void)where, (void)ret;
+	infos++;
+}
+
+static void count_message(int write, int version, int type, const void *buf,
+			  size_t len, SSL *ssl, void *arg)
+{
+	(void)write, (void)version, (void)type, (void)buf, (void)len, (void)ssl;
+	assert_string_equal(arg, "mine");
+	messages++;
+}
+
+static void set_callbacks(SSL *server, SSL *client)
+{
+	SSL_set_info_callback(server, count_info);
+	SSL_set_info_callback(client, count_info);
+	SSL_set_msg_callback(server, count_message);
+	SSL_set_msg_callback(client, count_message);
+	SSL_set_msg_callback_arg(server, "mine");
+	SSL_set_msg_callback_arg(client, "mine");
+}
+
+static void info_and_message_callbacks_are_left_alone(void **state)
+{
+	(void)state;
+	infos = messages = 0;
+	both_go_on((struct tls_pair_options){ PREPARED,
+					      .prepare = set_callbacks },
+		   NULL);
+	assert_true(infos > 10);
+	assert_true(messages > 10);
+}
+
+/* ---- BIOs -------------------------------------------------------------- */
+
+static void two_bios(SSL *server, SSL *client)
+{
+	int fd = SSL_get_fd(server);
+
+	(void)client;
+	SSL_set_bio(server, BIO_new_socket(fd, BIO_NOCLOSE),
+		    BIO_new_socket(fd, BIO_NOCLOSE));
+}
+
+static void one_bio(SSL *server, SSL *client)
+{
+	BIO *bio = BIO_new_socket(SSL_get_fd(client), BIO_NOCLOSE);
+
+	SSL_set_bio(client, bio, bio);
+	two_bios(server, client);
+}
+
+static void two_bios_of_one_descriptor_go_on(void **state)
+{
+	(void)state;
+	both_go_on((struct tls_pair_options){ PREPARED, .prepare = two_bios },
+		   NULL);
+	both_go_on((struct tls_pair_options){ PREPARED, .prepare = one_bio },
+		   NULL);
+}
+
+static void buffer_writes(SSL *server, SSL *client)
+{
+	BIO *socket = BIO_new_socket(SSL_get_fd(server), BIO_NOCLOSE);
+
+	(void)client;
+	SSL_set_bio(server, socket, BIO_push(BIO_new(BIO_f_buffer()),
+					     BIO_new_socket(SSL_get_fd(server),
+							    BIO_NOCLOSE)));
+}
+
+/* It may hold bytes that nobody could take out again in their order. */
+static void a_buffering_bio_is_declined(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 PREPARED, .prepare = buffer_writes });
+	decline(pair.server, -EINVAL, "SSL_set_fd");
+	say(pair.client, "still");
+	hear(pair.server, "still");
+	tls_pair_free(&pair);
+}
+
+/* ---- Modes and options ------------------------------------------------- */
+
+static void set_modes(SSL *server, SSL *client)
+{
+	long modes = SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+		     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
+
+	SSL_set_mode(server, modes);
+	SSL_set_mode(client, modes);
+	SSL_clear_mode(server, SSL_MODE_AUTO_RETRY);
+	SSL_clear_mode(client, SSL_MODE_AUTO_RETRY);
+}
+
+static void set_pipelines(SSL *server, SSL *client)
+{
+	SSL *ends[] = { server, client };
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(SSL_set_max_pipelines(ends[i], 8), 1);
+		assert_int_equal(SSL_set_split_send_fragment(ends[i], 600), 1);
+		assert_int_equal(SSL_set_max_send_fragment(ends[i], 1000), 1);
+	}
+}
+
+static void pad_records(SSL *server, SSL *client)
+{
+	assert_int_equal(SSL_set_block_padding(server, 512), 1);
+	assert_int_equal(SSL_set_block_padding(client, 512), 1);
+}
+
+static void drop_compat(SSL *server, SSL *client)
+{
+	SSL_clear_options(server, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
+	SSL_clear_options(client, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
+}
+
+static void no_tickets_of_content(SSL *server, SSL *client)
+{
+	(void)client;
+	SSL_set_options(server, SSL_OP_NO_TICKET); /* they name a cache entry */
+}
+
+static void modes_and_options_make_no_difference(void **state)
+{
+	static void (*const set[])(SSL *, SSL *) = {
+		set_modes, set_pipelines, pad_records, drop_compat,
+		no_tickets_of_content,
+	};
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		const struct tls_pair_options options = { PREPARED,
+							  .prepare = set[i] };
+
+		both_go_on(options, NULL);
+		both_go_on(options, assert_still_usable);
+	}
+}
+
+static void read_ahead(SSL *server, SSL *client)
+{
+	SSL_set_read_ahead(server, 1);
+	SSL_set_read_ahead(client, 1);
+}
+
+/* It is only what OpenSSL has read ahead that is in the way. */
+static void read_ahead_of_nothing_goes_on(void **state)
+{
+	const struct tls_pair_options options = {
+		PREPARED, .prepare = read_ahead, .set_tickets = true,
+	};
+
+	(void)state;
+	both_go_on(options, NULL);
+	both_go_on(options, assert_still_usable);
+}
+
+/* ---- In the middle of a stream ----------------------------------------- */
+
+enum { BULK = 4 << 20, CHUNK = 50000 };
+
+/* OpenSSL's keys change now and then, asked for and not. */
+static void send_bulk(SSL *from, SSL *to)
+{
+	static uint8_t out[CHUNK], in[CHUNK];
+	int n, ret;
+
+	for (size_t done = 0; done < BULK; done += CHUNK) {
+		pattern_fill(out, done, CHUNK);
+		if (done / CHUNK % 10 == 5)
+			SSL_key_update(from, done / CHUNK % 20 == 5 ?
+					       SSL_KEY_UPDATE_REQUESTED :
+					       SSL_KEY_UPDATE_NOT_REQUESTED);
+		assert_int_equal(SSL_write(from, out, CHUNK), CHUNK);
+		for (n = 0; n < CHUNK; n += ret) {
+			ret = SSL_read(to, in + n, CHUNK - n);
+			assert_true(ret > 0);
+		}
+		pattern_check(in, done, CHUNK);
+	}
+}
+
+static void send_bulk_both_ways(SSL *ssl, SSL *peer)
+{
+	send_bulk(ssl, peer);
+	send_bulk(peer, ssl);
+	/* what the last updates still owe */
+	assert_still_usable(ssl, peer);
+	assert_still_usable(peer, ssl);
+}
+
+static void much_data_and_many_key_updates_before_go_on(void **state)
+{
+	(void)state;
+	both_go_on((struct tls_pair_options){ PREPARED, .unix_sockets = true },
+		   send_bulk_both_ways);
+}
+
+/* The peer's update lies in the socket when the connection is handed over. */
+static void update_unread(SSL *ssl, SSL *peer)
+{
+	(void)ssl;
+	assert_int_equal(SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED), 1);
+	assert_int_equal(SSL_do_handshake(peer), 1); /* which sends it */
+}
+
+static void a_key_update_not_yet_read_is_met_afterwards(void **state)
+{
+	(void)state;
+	both_go_on((struct tls_pair_options){ PREPARED }, update_unread);
+}
+
+/* In the flight of the client's Finished. */
+static void a_key_update_with_the_finished_is_met_afterwards(void **state)
+{
+	struct tls_pair_options options = { PREPARED };
+	struct tls_pair pair;
+
+	(void)state;
+	assert_int_equal(tls_pair_open(&pair, &options), 0);
+	while (SSL_do_handshake(pair.client) != 1)
+		SSL_do_handshake(pair.server);
+	assert_int_equal(SSL_key_update(pair.client,
+					SSL_KEY_UPDATE_REQUESTED), 1);
+	assert_int_equal(SSL_do_handshake(pair.client), 1);
+	assert_int_equal(tls_pair_handshake(&pair), 0);
+	assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+	goes_on(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+static void a_key_update_right_after_the_hand_over_goes_on(void **state)
+{
+	(void)state;
+	for (int client = 0; client < 2; client++) {
+		struct tls_conn *conn;
+		struct tls_pair pair;
+		SSL *peer;
+
+		open_pair(&pair, (struct tls_pair_options){ PREPARED });
+		conn = hand_over(client ? pair.client : pair.server);
+		peer = client ? pair.server : pair.client;
+		assert_int_equal(SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED),
+				 1);
+		finish(conn, peer);
+		tls_pair_free(&pair);
+	}
+}
+
+/* ---- Authentication after the handshake -------------------------------- */
+
+static void offer_certificate(SSL *server, SSL *client)
+{
+	(void)server;
+	SSL_set_post_handshake_auth(client, 1);
+}
+
+static void ask_for_certificate(SSL *server)
+{
+	SSL_set_verify(server, SSL_VERIFY_PEER, NULL);
+	assert_int_equal(SSL_verify_client_post_handshake(server), 1);
+	assert_int_equal(SSL_do_handshake(server), 1);
+}
+
+static void a_certificate_asked_for_is_declined(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 PREPARED, .prepare = offer_certificate });
+	ask_for_certificate(pair.server);
+	decline(pair.server, -EBUSY, "asked for a certificate");
+	/* the client answers as it reads; then all is well */
+	say(pair.server, "question");
+	hear(pair.client, "question");
+	say(pair.client, "answer");
+	hear(pair.server, "answer");
+	goes_on(pair.server, pair.client);
+	tls_pair_free(&pair);
+}
+
+static void a_request_for_a_certificate_after_the_hand_over_fails(void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char c;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 PREPARED, .prepare = offer_certificate });
+	conn = hand_over(pair.client);
+	ask_for_certificate(pair.server);
+	assert_int_equal(tls_read(conn, &c, 1), -EPROTO);
+	assert_non_null(strstr(tls_conn_error(conn), "certificate"));
+	assert_int_equal(tls_close(conn, 1000), -EPROTO);
+	assert_int_equal(SSL_read(pair.server, &c, 1), 0);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()),
+			 SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE);
+	ERR_clear_error();
+	tls_pair_free(&pair);
+}
+
+/* ---- The SSL afterwards ------------------------------------------------ */
+
+static void an_ssl_handed_over_may_serve_another_connection(void **state)
+{
+	struct tls_pair pair, other;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED });
+	goes_on(pair.server, pair.client);
+	assert_int_equal(tls_pair_open(&other, &(struct tls_pair_options){
+						       .sctx = pair.sctx,
+						       .cctx = pair.cctx,
+					       }),
+			 0);
+	SSL_free(other.server);
+	other.server = pair.server;
+	pair.server = NULL;
+	assert_int_equal(SSL_clear(other.server), 1);
+	assert_int_equal(SSL_set_fd(other.server, other.fd[0]), 1);
+	assert_int_equal(tls_pair_handshake(&other), 0);
+	assert_int_equal(tls_pair_set_blocking(&other, true), 0);
+	goes_on(other.server, other.client);
+	tls_pair_free(&other);
+	tls_pair_free(&pair);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_handshake_byte_by_byte_goes_on),
+		cmocka_unit_test(early_data_refused_goes_on),
+		cmocka_unit_test(the_context_of_a_name_must_be_prepared_too),
+		cmocka_unit_test(info_and_message_callbacks_are_left_alone),
+		cmocka_unit_test(two_bios_of_one_descriptor_go_on),
+		cmocka_unit_test(a_buffering_bio_is_declined),
+		cmocka_unit_test(modes_and_options_make_no_difference),
+		cmocka_unit_test(read_ahead_of_nothing_goes_on),
+		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
+		cmocka_unit_test(a_key_update_not_yet_read_is_met_afterwards),
+		cmocka_unit_test(
+			a_key_update_with_the_finished_is_met_afterwards),
+		cmocka_unit_test(
+			a_key_update_right_after_the_hand_over_goes_on),
+		cmocka_unit_test(a_certificate_asked_for_is_declined),
+		cmocka_unit_test(
+			a_request_for_a_certificate_after_the_hand_over_fails),
+		cmocka_unit_test(
+			an_ssl_handed_over_may_serve_another_connection),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
