@@ -11,76 +11,8 @@ source_dir=$(cd "$(dirname "$0")/.." && pwd)
 server=$build/examples/echo-server
 client=$build/examples/echo-client
 openssl_echo=$build/tests/openssl_echo
-tmp=$(mktemp -d)
-tests=0
-failed=0
-pids=()
-
-cleanup()
-{
-	local pid
-
-	for pid in "${pids[@]}"; do
-		kill -9 "$pid" 2>/dev/null
-	done
-	rm -rf "$tmp"
-}
-trap cleanup EXIT
-
-# check NAME COMMAND...: one test; what the command printed explains a failure
-check()
-{
-	local name=$1
-
-	shift
-	tests=$((tests + 1))
-	if "$@" >"$tmp/log" 2>&1; then
-		echo "ok $tests - $name"
-	else
-		echo "not ok $tests - $name"
-		sed 's/^/# /' "$tmp/log"
-		failed=$((failed + 1))
-	fi
-}
-
-skip()
-{
-	tests=$((tests + 1))
-	echo "ok $tests - $1 # SKIP $2"
-}
-
-# until_true SECONDS COMMAND...
-until_true()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
-# start NAME COMMAND...: in the background; sets pid and port
-start()
-{
-	local name=$1
-
-	shift
-	: >"$tmp/$name.out" # of another server of that name
-	"$@" >>"$tmp/$name.out" 2>"$tmp/$name.err" <"$tmp/open" &
-	pid=$!
-	pids+=("$pid")
-	until_true 20 said_or_gone "$tmp/$name.out"
-	port=$(sed -nE 's/^(listening on|ACCEPT) .*:([0-9]+)$/\2/p' \
-		"$tmp/$name.out")
-	[ -n "$port" ]
-}
-
-said_or_gone()
-{
-	grep -qE '^(listening on|ACCEPT) ' "$1" || ! kill -0 "$pid" 2>/dev/null
-}
+# shellcheck source=tests/tap.sh
+. "$source_dir/tests/tap.sh"
 
 start_server()
 {
@@ -89,17 +21,6 @@ start_server()
 	shift
 	start "$name" "$server" --cert "$tmp/cert" --key "$tmp/key" --port 0 \
 		--engine cpu --stats "$@"
-}
-
-# stop PID SECONDS: returns the exit status after SIGTERM
-stop()
-{
-	kill -TERM "$1" || return 1
-	until_true "$2" eval "! kill -0 $1 2>/dev/null" || {
-		echo "still running after $2 s"
-		return 1
-	}
-	wait "$1"
 }
 
 talk()
@@ -122,19 +43,6 @@ resumes()
 	[ "$(grep -c '^new session$' "$tmp/talk")" -eq 1 ] &&
 		[ "$(grep -c '^session resumed$' "$tmp/talk")" -eq 1 ] &&
 		[ "$(grep -c ' bytes identical$' "$tmp/talk")" -eq 2 ]
-}
-
-# fails STATUS WORDS COMMAND...: exits so and says so on stderr
-fails()
-{
-	local status=$1 words=$2 got
-
-	shift 2
-	timeout 60 "$@" >"$tmp/fails.out" 2>"$tmp/fails.err" </dev/null
-	got=$?
-	cat "$tmp/fails.out" "$tmp/fails.err"
-	echo "exit status $got, expected $status with '$words'"
-	[ $got -eq "$status" ] && grep -qe "$words" "$tmp/fails.err"
 }
 
 many_clients()
@@ -172,23 +80,6 @@ s_client()
 	kill "$pid"
 	wait "$pid" 2>/dev/null
 	return $same
-}
-
-ticks()
-{
-	awk '{ print $14 + $15 }' "/proc/$1/stat"
-}
-
-# idle PID: uses next to no CPU time for a second
-idle()
-{
-	local before after
-
-	before=$(ticks "$1")
-	sleep 1
-	after=$(ticks "$1")
-	echo "$((after - before)) ticks of CPU time in a second"
-	[ $((after - before)) -lt 20 ]
 }
 
 # Sends what the network takes, reads nothing for 3 s, then does both.
@@ -332,15 +223,7 @@ handshake_failures()
 
 # ---- Preparations ------------------------------------------------------------
 
-mkfifo "$tmp/open"
-exec 9<>"$tmp/open" # a standard input that never ends
-for name in "" other-; do
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
-		-nodes -keyout "$tmp/${name}key" -out "$tmp/${name}cert" \
-		-days 2 -subj /CN=localhost \
-		-addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null ||
-		exit 99
-done
+make_certificate other-
 head -c 3333333 /dev/urandom >"$tmp/file"
 : >"$tmp/empty"
 if [ ! -x "$openssl_echo" ]; then
@@ -349,14 +232,7 @@ if [ ! -x "$openssl_echo" ]; then
 		-lssl -lcrypto || exit 99
 fi
 
-if ! start_server main --threads 2; then
-	if grep -q io_uring "$tmp/main.err"; then
-		echo "1..0 # SKIP no io_uring: $(cat "$tmp/main.err")"
-		exit 0
-	fi
-	cat "$tmp/main.err" >&2
-	exit 99
-fi
+start_server main --threads 2 || skip_all_without_io_uring main
 main=$pid
 main_port=$port
 
@@ -456,5 +332,4 @@ check "client: file missing" fails 1 "$tmp/none" "$client" --port 1 \
 check "client: --help" eval "'$client' --help | grep -q usage:"
 check "server: --help" eval "'$server' --help | grep -q usage:"
 
-echo "1..$tests"
-[ $failed -eq 0 ]
+finish
