@@ -96,7 +96,8 @@ static void accept_failed(struct acceptor *a)
 		.it_value.tv_nsec = RETRY_MS * 1000000L,
 	};
 
-	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+	if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ||
+	    errno == EINVAL) /* it was shut down, and acceptor_close() is next */
 		return;
 	if (!a->short_of_fds)
 		warn_line("accept: %s; new clients wait", strerror(errno));

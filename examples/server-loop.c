@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -116,9 +117,10 @@ static bool serve_events(struct server_thread *t)
 }
 
 /* And those that wait for nothing. Who asks again has its next turn later. */
-static void serve_again(struct server_thread *t)
+static bool serve_again(struct server_thread *t)
 {
 	struct peer *p, *turn = t->again;
+	bool any = turn;
 
 	t->again = NULL;
 	if (turn)
@@ -127,6 +129,7 @@ static void serve_again(struct server_thread *t)
 		not_again(p);
 		server.service->advance(p);
 	}
+	return any;
 }
 
 static void dispatch(struct server_thread *t, void *what)
@@ -135,10 +138,13 @@ static void dispatch(struct server_thread *t, void *what)
 
 	if (what == t)
 		return; /* the context's descriptor: serve_events() is next */
-	if (what == &server.stop)
+	if (what == &server.stop) {
 		t->stop_ms = now_ms();
-	else if (acceptor_event(&t->acceptor, what, &client))
+		/* Whoever comes now is to be refused, not to wait for nobody. */
+		shutdown(server.listener, SHUT_RDWR);
+	} else if (acceptor_event(&t->acceptor, what, &client)) {
 		hand_over(t, &client);
+	}
 }
 
 static int look_interval(const struct server_thread *t)
@@ -173,10 +179,7 @@ static void loop(struct server_thread *t)
 		 * own calls makes no descriptor readable.
 		 */
 		ms = t->peers || t->acceptor.handshakes ? look_interval(t) : -1;
-		if (serve_events(t))
-			ms = 0;
-		serve_again(t);
-		if (t->again)
+		if (serve_events(t) | serve_again(t))
 			ms = 0;
 		n = epoll_wait(t->epoll, ready, EVENTS, ms);
 		for (i = 0; i < n; i++)
