@@ -276,8 +276,9 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * -EOPNOTSUPP	a version or cipher suite this library does not carry, kTLS is
  *		in use already, or no engine has the cipher
  * -ENOTSOCK	the descriptor is no stream socket
- * -EBUSY	OpenSSL holds bytes that belong to the connection (half a
- *		record, an unfinished write): finish with SSL_read or SSL_write
+ * -EBUSY	OpenSSL holds bytes that belong to the connection (records read
+ *		ahead, an unfinished write) or a message is under way: go on
+ *		with SSL_read or SSL_write
  * -EPROTO	keys and sequence numbers could not be proved to be in step
  * -ENOMEM
  */
