@@ -407,6 +407,31 @@ static void a_generation_ends_with_its_last_completion(void **state)
 	expect_records(4, 1 << 2);
 }
 
+/* However often the peer asks, and whether it reads or not. */
+static void one_answer_is_in_line_at_a_time(void **state)
+{
+	static const uint8_t request[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 1 };
+	int i;
+
+	(void)state;
+	reopen();
+	for (i = 0; i < 100; i++) {
+		wire_send(&w, RECORD_HANDSHAKE, request, sizeof(request));
+		wire_next_keys(&w);
+		tls_context_process(w.ctx);
+		fake_complete(fake, i > 0, FAKE_OK); /* 0 is the answer */
+		tls_context_process(w.ctx);
+		wire_send(&w, RECORD_DATA, "x", 1);
+		tls_context_process(w.ctx);
+		fake_complete(fake, 1, FAKE_OK);
+		assert_int_equal(tls_read(w.conn, content, 10), 1);
+		assert_int_equal(fake_pending(fake), 1);
+	}
+	fake_complete_all(fake);
+	tls_context_process(w.ctx);
+	expect_records(1, 1);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 
 int main(void)
@@ -420,6 +445,7 @@ int main(void)
 		TEST(every_order_of_transmit_gives_the_same_bytes),
 		TEST(failures_among_key_updates_change_no_bytes),
 		TEST(a_generation_ends_with_its_last_completion),
+		TEST(one_answer_is_in_line_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
