@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Tables: on the terminal, as JSON, and as Markdown for README."""
+
+import rich.box
+import rich.table
+
+# What a cell of each workload shows: attribute, format; the first has min-max.
+CELLS = {
+	"bulk": (("gb_per_s", "%.2f"), ("cpu_s_per_gb", "%.2f")),
+	"request": (("requests_per_s", "%.0f"), ("p50_us", "%.0f"),
+		("p99_us", "%.0f"), ("p99_9_us", "%.0f")),
+	"memory": (("idle_bytes", "%.0f"), ("active_bytes", "%.0f"),
+		("takeover_us", "%.1f")),
+}
+LEGEND = {
+	"bulk": "GB/s (least–most) · CPU s/GB",
+	"request": "requests/s (least–most) · p50 · p99 · p99.9 µs",
+	"memory": "idle bytes · active bytes · µs to take over",
+}
+
+
+def style(workload):
+	return workload if workload in CELLS else "bulk"
+
+
+def cell(results, case, spread=True):
+	parts = []
+	for i, (what, form) in enumerate(CELLS[style(case.workload)]):
+		values = results.values(case, what)
+		if not values:
+			continue
+		text = form % results.median(case, what)
+		if i == 0 and spread and len(values) > 1:
+			text += " (%s–%s)" % (form % min(values), form % max(values))
+		parts.append(text)
+	return " · ".join(parts)
+
+
+def tables(results):
+	"""For each: title, workload, columns, {contender: {column: case}}."""
+	grouped = {}
+	for case in results.cases.values():
+		grouped.setdefault((case.table, case.workload), []).append(case)
+	for (title, workload), cases in grouped.items():
+		columns = list(dict.fromkeys(
+			c.column for c in sorted(cases, key=lambda c: c.size)))
+		rows = {}
+		for case in cases:
+			rows.setdefault(case.contender.name, {})[case.column] = case
+		yield title, workload, columns, rows
+
+
+def on_terminal(results, console):
+	for title, workload, columns, rows in tables(results):
+		console.print("%s\n%s" % (title, LEGEND[style(workload)]),
+			style="bold", markup=False, highlight=False)
+		table = rich.table.Table(box=rich.box.SIMPLE)
+		table.add_column("")
+		for column in columns:
+			table.add_column(column, no_wrap=True)
+		for name, row in rows.items():
+			table.add_row(name, *(cell(results, row[c]) if c in row
+				else "–" for c in columns))
+		console.print(table)
+
+
+def failures(results, console):
+	for case, why in results.failures.values():
+		console.print("left out: %s, %s, %s: %s" % (case.contender.name,
+			case.workload, case.column, why), markup=False,
+			highlight=False)
+
+
+def markdown(results):
+	for title, workload, columns, rows in tables(results):
+		yield "%s; %s.\n" % (title, LEGEND[style(workload)].replace(
+			" (least–most)", ""))
+		yield "| | %s |" % " | ".join(columns)
+		yield "|---|%s" % ("---|" * len(columns))
+		for name, row in rows.items():
+			yield "| %s | %s |" % (name, " | ".join(
+				cell(results, row[c], False) if c in row else "–"
+				for c in columns))
+		yield ""
+
+
+def record(results):
+	"""What results.json says of each case."""
+	for case in results.cases.values():
+		runs = results.runs[case.key()]
+		medians = {}
+		for what, _ in CELLS[style(case.workload)]:
+			values = results.values(case, what)
+			if values:
+				medians[what] = {"median": results.median(case, what),
+					"min": min(values), "max": max(values)}
+		yield {
+			"workload": case.workload,
+			"table": case.table,
+			"contender": case.contender.name,
+			"column": case.column,
+			"size": case.size,
+			"connections": case.connections,
+			"cipher": case.cipher,
+			"version": case.version,
+			"measured": medians,
+			"runs": runs,
+		}

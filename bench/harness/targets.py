@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""What libasynctls wants to reach, and whether these results do."""
+
+import dataclasses
+
+from . import plan
+
+K16 = 16 * plan.KIB
+K256 = 256 * plan.KIB
+OURS = "libasynctls"
+
+
+@dataclasses.dataclass
+class Target:
+	what: str
+	goal: float
+	least: bool		# the ratio has to reach the goal, or not exceed it
+	ours: float = None
+	theirs: float = None
+	unit: str = ""
+
+	@property
+	def ratio(self):
+		if self.ours is None or not self.theirs:
+			return None
+		return self.ours / self.theirs
+
+	@property
+	def met(self):
+		if self.ratio is None:
+			return None
+		return (self.ratio >= self.goal if self.least
+			else self.ratio <= self.goal)
+
+	def line(self):
+		sign = "≥" if self.least else "≤"
+		verdict = {True: "met", False: "missed", None: "not measured"}
+		text = "%-13s %s: goal %s %g ×" % (verdict[self.met], self.what,
+			sign, self.goal)
+		if self.ratio is None:
+			return text
+		return "%s, is %.2f × (%.4g against %.4g %s)" % (
+			text, self.ratio, self.ours, self.theirs, self.unit)
+
+	def record(self):
+		return {**dataclasses.asdict(self), "ratio": self.ratio,
+			"met": self.met}
+
+
+def median(results, workload, contender, what, **wanted):
+	case = results.find(workload, contender, **wanted)
+	return results.median(case, what) if case else None
+
+
+def throughput(results):
+	def compare(what, goal, workload, other, size, cipher=plan.AES128):
+		wanted = {"size": size, "cipher": cipher, "version": "1.3"}
+		other_wanted = dict(wanted, cipher=plan.AES128) if (
+			other == "plain") else wanted
+		return Target(what, goal, True,
+			median(results, workload, OURS, "gb_per_s", **wanted),
+			median(results, workload, other, "gb_per_s",
+				**other_wanted), "GB/s")
+
+	bulk = "bulk send, %s writes, against %s"
+	yield compare(bulk % ("16 KiB", "OpenSSL 3.0"), 2.0, "send", "OpenSSL", K16)
+	yield compare(bulk % ("16 KiB", "OpenSSL 3.5"), 1.5, "send",
+		"OpenSSL 3.5", K16)
+	yield compare(bulk % ("16 KiB", "plain send()"), 0.85, "send", "plain", K16)
+	yield compare(bulk % ("1 KiB", "OpenSSL 3.0"), 4.0, "send", "OpenSSL",
+		plan.KIB)
+	yield compare(bulk % ("1 KiB", "plain send()"), 1.5, "send", "plain",
+		plan.KIB)
+	yield compare(bulk % ("256 KiB", "plain send()"), 0.70, "send", "plain",
+		K256)
+	yield compare("both ends, 16 KiB, against OpenSSL 3.0", 2.0, "both",
+		"OpenSSL", K16)
+	yield compare("both ends, 16 KiB, against OpenSSL 3.5", 1.4, "both",
+		"OpenSSL 3.5", K16)
+	yield compare("ChaCha20-Poly1305, 16 KiB, against OpenSSL 3.0", 1.3,
+		"send", "OpenSSL", K16, plan.CHACHA)
+
+
+def processor_time(results):
+	"""Less CPU than every TLS contender, where throughput has a goal."""
+	for workload, size in (("send", plan.KIB), ("send", K16), ("send", K256),
+			("both", K16)):
+		wanted = {"size": size, "cipher": plan.AES128, "version": "1.3"}
+		others = {}
+		for case in results.cases.values():
+			name = case.contender.name
+			if (case.workload == workload and name != "plain" and
+					not name.startswith(OURS) and all(
+					getattr(case, k) == v
+					for k, v in wanted.items())):
+				others[name] = results.median(case, "cpu_s_per_gb")
+		best = min(others, key=others.get, default=None)
+		yield Target("CPU time, %s %s, against the best other, %s" % (
+			workload, plan.words(size), best), 1.0, False,
+			median(results, workload, OURS, "cpu_s_per_gb", **wanted),
+			others.get(best), "s/GB")
+
+
+def requests(results):
+	one = {"size": plan.KIB, "connections": 1}
+	for what in ("p50_us", "p99_us"):
+		yield Target("request, 1 KiB, 1 connection, %s, against OpenSSL" %
+			what[:3], 1.0, False,
+			median(results, "request", OURS, what, **one),
+			median(results, "request", "OpenSSL", what, **one), "µs")
+	many = {"size": plan.KIB, "connections": 1000}
+	yield Target("requests, 1 KiB, 1,000 connections, against OpenSSL and "
+		"epoll", 1.5, True,
+		median(results, "request", OURS, "requests_per_s", **many),
+		median(results, "request", "OpenSSL", "requests_per_s", **many),
+		"/s")
+
+
+def all_targets(results):
+	yield from throughput(results)
+	yield from processor_time(results)
+	yield from requests(results)
+	yield Target("two contexts on two processors, against one on one", 1.8,
+		True, median(results, "cores", OURS, "gb_per_s", connections=2),
+		median(results, "cores", OURS, "gb_per_s", connections=1), "GB/s")
+	yield Target("memory of an idle connection, against OpenSSL with "
+		"SSL_MODE_RELEASE_BUFFERS", 1.0, False,
+		median(results, "memory", OURS, "idle_bytes"),
+		median(results, "memory", "OpenSSL", "idle_bytes"), "bytes")
