@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What makes the pipeline, point by point as docs/pipeline.md lists it: here
- * with an engine in the test's hands, in vm_accel with a device.
+ * with an engine in the test's hands, in vm_accel and vm_bulk with a device.
  */
 #include <errno.h>
 #include <pthread.h>

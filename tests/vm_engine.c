@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The kernel engine on a kernel that has AF_ALG: what it seals and opens, in
- * what numbers, what it refuses and why, and what it leaves behind.
+ * what numbers, and what it leaves behind. What it refuses is in vm_probe.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -15,36 +15,21 @@
 
 #include <cmocka.h>
 
-#include "afalg_probe.h"
-#include "engine_afalg.h"
+#include "afalg_setup.h"
+#include "afalg_socket.h"
 #include "evp_record.h"
 #include "known_answer.h"
 #include "record.h"
-#include "ring.h"
 
 enum {
 	FLIGHT = 64,
 	PLAIN_MAX = 1 << 14,
 	BEFORE = 64,
 	SPACE = 20480,
-	SOCKETS = 256,
 };
 
 static const int64_t second = 1000000000;
 static const uint8_t header[5] = { 23, 3, 3, 1, 2 };
-
-/*
- * The driver that gcm(aes) is on this kernel, and pcrypt() of it, which is
- * asynchronous; from Linux 7.2 AF_ALG has nothing asynchronous any more.
- */
-static char generic[128], parallel[160];
-static const char restrict_path[] = "/proc/sys/crypto/af_alg_restrict";
-static enum ring_kind kind;
-
-struct setup {
-	struct ring *ring;
-	struct engine *engine;
-};
 
 struct request {
 	struct aead_op op; /* first: done() casts back */
@@ -55,52 +40,6 @@ struct request {
 
 /* In flight when a test ends badly, these must not be on a stack. */
 static struct request requests[FLIGHT];
-
-static struct setup start(const char *driver, bool any, unsigned max)
-{
-	struct afalg_options options = { driver, any, max };
-	struct setup s;
-	const char *why;
-
-	assert_int_equal(ring_new(&s.ring, kind, &why), 0);
-	assert_int_equal(engine_afalg_new(&s.engine, s.ring, &options), 0);
-	return s;
-}
-
-static void stop(struct setup *s)
-{
-	ring_free(s->ring);
-	s->engine->ops->free(s->engine);
-}
-
-static const char *refusal(struct setup *s, enum cipher_id id)
-{
-	return s->engine->ops->refusal(s->engine, &ciphers[id]);
-}
-
-static void assert_has(struct setup *s, enum cipher_id id)
-{
-	if (refusal(s, id))
-		fail_msg("%s: %s", ciphers[id].name, refusal(s, id));
-}
-
-static void assert_refused(struct setup *s, enum cipher_id id,
-			   const char *words)
-{
-	const char *why = refusal(s, id);
-
-	assert_non_null(why);
-	if (!strstr(why, words))
-		fail_msg("\"%s\" does not say \"%s\"", why, words);
-}
-
-static struct afalg_stats stats(struct setup *s)
-{
-	struct afalg_stats now;
-
-	engine_afalg_stats(s->engine, &now);
-	return now;
-}
 
 static struct engine_key *new_key(struct setup *s, enum cipher_id id,
 				  const uint8_t *bytes)
@@ -234,194 +173,6 @@ static void round_trip(struct setup *s, enum cipher_id id,
 	assert_int_equal(sealed[len], 23);
 }
 
-/* ---- What is refused --------------------------------------------------- */
-
-static void synchronous_refused(const char *driver, enum cipher_id id)
-{
-	struct setup s = start(driver, false, SOCKETS);
-
-	print_message("%s: %s\n", ciphers[id].name, refusal(&s, id));
-	assert_refused(&s, id, "completes inside submit (16 of 16)");
-	assert_int_equal(stats(&s).sockets_now, 0);
-	stop(&s);
-}
-
-/* By name, since gcm(aes) may already be a pcrypt() of an earlier test. */
-static void test_synchronous_refused(void **state)
-{
-	(void)state;
-	synchronous_refused(generic, CIPHER_AES_128_GCM);
-	synchronous_refused(generic, CIPHER_AES_256_GCM);
-	synchronous_refused(NULL, CIPHER_CHACHA20_POLY1305);
-}
-
-static void test_wrapper_refused(void **state)
-{
-	struct setup s = start(parallel, false, SOCKETS);
-
-	(void)state;
-	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
-	assert_refused(&s, CIPHER_AES_128_GCM, "software wrapper");
-	assert_refused(&s, CIPHER_AES_256_GCM, parallel);
-	stop(&s);
-}
-
-static void test_other_cipher_refused(void **state)
-{
-	struct setup s = start(generic, true, SOCKETS);
-
-	(void)state;
-	print_message("%s\n", refusal(&s, CIPHER_CHACHA20_POLY1305));
-	assert_has(&s, CIPHER_AES_128_GCM);
-	assert_has(&s, CIPHER_AES_256_GCM);
-	assert_refused(&s, CIPHER_CHACHA20_POLY1305, "does not implement");
-	stop(&s);
-
-	s = start("rfc7539(chacha20-generic,poly1305-generic)", true, SOCKETS);
-	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
-	assert_refused(&s, CIPHER_AES_128_GCM, "does not implement");
-	assert_refused(&s, CIPHER_AES_256_GCM, "does not implement");
-	assert_has(&s, CIPHER_CHACHA20_POLY1305);
-	stop(&s);
-}
-
-static void test_unknown_refused(void **state)
-{
-	struct setup s = start("no-such-driver", true, SOCKETS);
-	struct engine_key *key;
-	unsigned id;
-
-	(void)state;
-	print_message("%s\n", refusal(&s, CIPHER_AES_128_GCM));
-	for (id = 0; id < CIPHER_COUNT; id++)
-		assert_refused(&s, id, "AF_ALG has no no-such-driver");
-	assert_int_equal(
-		s.engine->ops->key_new(s.engine, &ciphers[0], test_key, &key),
-		-EOPNOTSUPP);
-	stop(&s);
-}
-
-static void test_long_name_refused(void **state)
-{
-	char name[100];
-	struct setup s;
-
-	(void)state;
-	memset(name, 'x', sizeof(name));
-	name[99] = 0;
-	s = start(name, true, SOCKETS);
-	assert_refused(&s, CIPHER_AES_128_GCM, "at most 63 characters");
-	stop(&s);
-}
-
-static unsigned count_in_proc_crypto(const char *words)
-{
-	FILE *file = fopen("/proc/crypto", "re");
-	unsigned count = 0;
-	char line[256];
-
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file))
-		count += strstr(line, words) != NULL;
-	fclose(file);
-	return count;
-}
-
-/*
- * A name that binds to nothing may instantiate something all the same, on 6.12
- * several at once. Looking again must not add to it.
- */
-static void test_no_stacking(void **state)
-{
-	struct setup s = start("pcrypt(gcm(aes))", true, SOCKETS);
-	unsigned before, after;
-
-	(void)state;
-	before = count_in_proc_crypto("pcrypt(");
-	stop(&s);
-	s = start(NULL, true, SOCKETS);
-	stop(&s);
-	after = count_in_proc_crypto("pcrypt(");
-	print_message("pcrypt instances: %u, later %u\n", before, after);
-	assert_int_equal(after, before);
-}
-
-/* Leave the wrapper out of it, and pcrypt does count as asynchronous. */
-static void test_pcrypt_is_asynchronous(void **state)
-{
-	struct afalg_options options = { parallel, false, SOCKETS };
-	struct afalg_choice choice = { 0 };
-	struct setup s = start(parallel, true, SOCKETS);
-
-	(void)state;
-	strcpy(choice.driver, parallel);
-	afalg_probe_check(&choice, s.engine, s.ring, CIPHER_AES_128_GCM,
-			  &options);
-	assert_string_equal(choice.refusal, "");
-	stop(&s);
-}
-
-/* An engine whose driver never answers. */
-static unsigned abandoned;
-
-static int stalled_key_new(struct engine *engine, const struct cipher *cipher,
-			   const uint8_t *key, struct engine_key **out)
-{
-	(void)cipher;
-	(void)key;
-	*out = (struct engine_key *)engine;
-	return 0;
-}
-
-static void stalled_key_free(struct engine *engine, struct engine_key *key)
-{
-	(void)engine;
-	(void)key;
-}
-
-static int stalled_submit(struct engine *engine, struct aead_op *op)
-{
-	(void)engine;
-	(void)op;
-	return ENGINE_PENDING;
-}
-
-static bool stalled_abandon(struct engine *engine, struct aead_op *op,
-			    void (*released)(void *memory), void *memory)
-{
-	(void)engine;
-	(void)op;
-	(void)released;
-	(void)memory;
-	abandoned++;
-	return false;
-}
-
-static void test_stalled_driver(void **state)
-{
-	static const struct engine_ops ops = {
-		.key_new = stalled_key_new,
-		.key_free = stalled_key_free,
-		.submit = stalled_submit,
-		.abandon = stalled_abandon,
-	};
-	struct afalg_options options = { generic, true, SOCKETS };
-	struct afalg_choice choice = { 0 };
-	struct engine engine = { &ops };
-	const char *why;
-	struct ring *ring;
-
-	(void)state;
-	assert_int_equal(ring_new(&ring, kind, &why), 0);
-	strcpy(choice.driver, generic);
-	abandoned = 0;
-	afalg_probe_check(&choice, &engine, ring, CIPHER_AES_128_GCM, &options);
-	print_message("%s\n", choice.refusal);
-	assert_non_null(strstr(choice.refusal, "did not complete a request"));
-	assert_int_equal(abandoned, 1);
-	ring_free(ring);
-}
-
 /* ---- What is sealed and opened ----------------------------------------- */
 
 static void known_answer(struct setup *s, enum cipher_id id)
@@ -449,15 +200,15 @@ static void known_answer(struct setup *s, enum cipher_id id)
 
 static void test_known_answers(void **state)
 {
-	const char *drivers[] = { generic, parallel, NULL };
+	const char *drivers[] = { generic_driver, parallel_driver, NULL };
 	struct setup s;
 	unsigned i, id, count = 0;
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		s = start(drivers[i], true, SOCKETS);
+		s = setup_start(drivers[i], true, SOCKETS);
 		for (id = 0; id < CIPHER_COUNT; id++) {
-			if (refusal(&s, id))
+			if (setup_refusal(&s, id))
 				continue;
 			print_message(
 				"%s: %s\n", ciphers[id].name,
@@ -465,9 +216,9 @@ static void test_known_answers(void **state)
 			known_answer(&s, id);
 			count++;
 		}
-		stop(&s);
+		setup_stop(&s);
 	}
-	assert_int_equal(count, 2 + 2 + 3);
+	assert_int_equal(count, 2 + 2 + CIPHER_COUNT);
 }
 
 static void test_sizes(void **state)
@@ -476,27 +227,27 @@ static void test_sizes(void **state)
 		0,    1,     15,    16,    17,        4095,
 		4096, 13337, 16383, 16384, 16384 + 1, /* for what it is worth */
 	};
-	struct setup s = start(NULL, true, SOCKETS);
+	struct setup s = setup_start(NULL, true, SOCKETS);
 	struct engine_key *key;
 	unsigned id, i;
 
 	(void)state;
 	for (id = 0; id < CIPHER_COUNT; id++) {
-		assert_has(&s, id);
+		setup_assert_has(&s, id);
 		key = new_key(&s, id, test_key);
 		for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
 			round_trip(&s, id, key, sizes[i]);
 		free_key(&s, key);
 	}
-	assert_int_equal(stats(&s).sockets_now, 0);
-	assert_int_equal(stats(&s).sockets_peak, 1);
-	stop(&s);
+	assert_int_equal(setup_stats(&s).sockets_now, 0);
+	assert_int_equal(setup_stats(&s).sockets_peak, 1);
+	setup_stop(&s);
 }
 
 /* 64 records at once, of all sizes, some padded, sealed and then opened. */
 static void test_flight(void **state)
 {
-	struct setup s = start(parallel, true, SOCKETS);
+	struct setup s = setup_start(parallel_driver, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_256_GCM, test_key);
 	const struct record_format *format =
 		record_format(suite_by_number(0x1302));
@@ -517,7 +268,7 @@ static void test_flight(void **state)
 		}
 		finish(&s, 0, FLIGHT);
 		if (round == 0)
-			allocations = stats(&s).allocations;
+			allocations = setup_stats(&s).allocations;
 		for (i = 0; i < FLIGHT; i++)
 			assert_sealed(CIPHER_AES_256_GCM, test_key,
 				      &requests[i]);
@@ -544,16 +295,16 @@ static void test_flight(void **state)
 			assert_memory_equal(r->op.out, r->in, len);
 		}
 	}
-	assert_int_equal(stats(&s).sockets_peak, FLIGHT);
-	assert_int_equal(stats(&s).allocations, allocations);
+	assert_int_equal(setup_stats(&s).sockets_peak, FLIGHT);
+	assert_int_equal(setup_stats(&s).allocations, allocations);
 	free_key(&s, key);
-	stop(&s);
+	setup_stop(&s);
 }
 
 /* The peer's fault: the socket stays, and works. */
 static void test_forgery(void **state)
 {
-	const char *drivers[] = { generic, parallel, NULL };
+	const char *drivers[] = { generic_driver, parallel_driver, NULL };
 	struct setup s;
 	struct engine_key *key;
 	struct request *r;
@@ -562,24 +313,24 @@ static void test_forgery(void **state)
 	(void)state;
 	for (i = 0; i < 3; i++) {
 		id = i == 2 ? CIPHER_CHACHA20_POLY1305 : CIPHER_AES_128_GCM;
-		s = start(drivers[i], true, 1);
+		s = setup_start(drivers[i], true, 1);
 		key = new_key(&s, id, test_key);
 		round_trip(&s, id, key, 1000);
 		r = prepare(1, key, false, 1000 + 1 + 16);
 		memcpy(r->in, requests[0].in, 1000);
 		run(&s, r);
 		assert_int_equal(r->op.result, -EBADMSG);
-		assert_int_equal(stats(&s).sockets_now, 1);
+		assert_int_equal(setup_stats(&s).sockets_now, 1);
 		round_trip(&s, id, key, 1000);
-		assert_int_equal(stats(&s).sockets_peak, 1);
+		assert_int_equal(setup_stats(&s).sockets_peak, 1);
 		free_key(&s, key);
-		stop(&s);
+		setup_stop(&s);
 	}
 }
 
 static void test_bad_arguments(void **state)
 {
-	struct setup s = start(NULL, true, SOCKETS);
+	struct setup s = setup_start(NULL, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
 
 	(void)state;
@@ -587,16 +338,16 @@ static void test_bad_arguments(void **state)
 	requests[0].op.seal = true;
 	requests[0].op.aad_len = AFALG_AAD_MAX + 1;
 	assert_int_equal(submit(&s, &requests[0]), -EINVAL);
-	assert_int_equal(stats(&s).sockets_now, 0);
+	assert_int_equal(setup_stats(&s).sockets_now, 0);
 	free_key(&s, key);
-	stop(&s);
+	setup_stop(&s);
 }
 
 /* ---- Limits and leftovers ---------------------------------------------- */
 
 static void test_max_sockets(void **state)
 {
-	struct setup s = start(parallel, true, 4);
+	struct setup s = setup_start(parallel_driver, true, 4);
 	struct engine_key *one = new_key(&s, CIPHER_AES_128_GCM, test_key);
 	struct engine_key *two = new_key(&s, CIPHER_AES_256_GCM, test_key);
 	unsigned i;
@@ -609,32 +360,32 @@ static void test_max_sockets(void **state)
 	assert_null(requests[4].op.engine_data);
 	finish(&s, 0, 4);
 	/* all of them idle, the first key's: the second takes one away */
-	assert_int_equal(stats(&s).sockets_now, 4);
+	assert_int_equal(setup_stats(&s).sockets_now, 4);
 	run(&s, prepare(4, two, true, 5000));
 	assert_sealed(CIPHER_AES_256_GCM, test_key, &requests[4]);
-	assert_int_equal(stats(&s).sockets_now, 4);
+	assert_int_equal(setup_stats(&s).sockets_now, 4);
 	for (i = 0; i < 4; i++)
 		assert_int_equal(submit(&s, prepare(i, one, true, 5000)), 0);
 	assert_int_equal(submit(&s, prepare(5, one, true, 5000)), -EBUSY);
 	finish(&s, 0, 4);
 	for (i = 0; i < 4; i++)
 		assert_sealed(CIPHER_AES_128_GCM, test_key, &requests[i]);
-	assert_int_equal(stats(&s).sockets_peak, 4);
+	assert_int_equal(setup_stats(&s).sockets_peak, 4);
 	/* just used: they stay until they have not been for a whole round */
 	engine_afalg_trim(s.engine);
-	assert_int_equal(stats(&s).sockets_now, 4);
+	assert_int_equal(setup_stats(&s).sockets_now, 4);
 	engine_afalg_trim(s.engine);
-	assert_int_equal(stats(&s).sockets_now, 0);
+	assert_int_equal(setup_stats(&s).sockets_now, 0);
 	round_trip(&s, CIPHER_AES_128_GCM, one, 100);
 	free_key(&s, one);
 	free_key(&s, two);
-	stop(&s);
+	setup_stop(&s);
 }
 
 /* Out of descriptors: refused, and as good as before once there are some. */
 static void test_no_descriptors(void **state)
 {
-	struct setup s = start(NULL, true, SOCKETS);
+	struct setup s = setup_start(NULL, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
 	struct engine_key *none;
 	struct rlimit before, limit;
@@ -648,10 +399,10 @@ static void test_no_descriptors(void **state)
 		s.engine->ops->key_new(s.engine, &ciphers[0], test_key, &none),
 		-EMFILE);
 	setrlimit(RLIMIT_NOFILE, &before);
-	assert_int_equal(stats(&s).sockets_now, 0);
+	assert_int_equal(setup_stats(&s).sockets_now, 0);
 	round_trip(&s, CIPHER_AES_128_GCM, key, 100);
 	free_key(&s, key);
-	stop(&s);
+	setup_stop(&s);
 }
 
 static void count_released(void *memory)
@@ -663,7 +414,7 @@ static void count_released(void *memory)
 static void test_abandon(void **state)
 {
 	unsigned released[4] = { 0 };
-	struct setup s = start(parallel, true, SOCKETS);
+	struct setup s = setup_start(parallel_driver, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
 	unsigned i;
 
@@ -685,20 +436,20 @@ static void test_abandon(void **state)
 	assert_true(s.engine->ops->abandon(s.engine, &requests[4].op, NULL,
 					   NULL));
 	free_key(&s, key);
-	while (stats(&s).sockets_now && ring_wait(s.ring, 5 * second) == 0)
+	while (setup_stats(&s).sockets_now && ring_wait(s.ring, 5 * second) == 0)
 		ring_reap(s.ring);
 	for (i = 0; i < 4; i++) {
 		assert_int_equal(requests[i].done, 0);
 		assert_int_equal(released[i], 1);
 	}
-	assert_int_equal(stats(&s).sockets_now, 0);
-	stop(&s);
+	assert_int_equal(setup_stats(&s).sockets_now, 0);
+	setup_stop(&s);
 }
 
 /* The ring goes first, then the engine with what was abandoned. */
 static void test_free_in_flight(void **state)
 {
-	struct setup s = start(parallel, true, SOCKETS);
+	struct setup s = setup_start(parallel_driver, true, SOCKETS);
 	struct engine_key *key = new_key(&s, CIPHER_AES_128_GCM, test_key);
 	unsigned i;
 
@@ -709,7 +460,7 @@ static void test_free_in_flight(void **state)
 	for (i = 0; i < FLIGHT; i++)
 		s.engine->ops->abandon(s.engine, &requests[i].op, NULL, NULL);
 	free_key(&s, key);
-	stop(&s);
+	setup_stop(&s);
 	for (i = 0; i < FLIGHT; i++)
 		assert_int_equal(requests[i].done, 0);
 }
@@ -744,11 +495,6 @@ static void test_no_leak(void **state)
 /* ---- ------------------------------------------------------------------- */
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_synchronous_refused),
-	cmocka_unit_test(test_other_cipher_refused),
-	cmocka_unit_test(test_unknown_refused),
-	cmocka_unit_test(test_long_name_refused),
-	cmocka_unit_test(test_stalled_driver),
 	cmocka_unit_test(test_sizes),
 	cmocka_unit_test(test_bad_arguments),
 	cmocka_unit_test(test_known_answers),
@@ -759,105 +505,18 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_abandon),
 	cmocka_unit_test(test_free_in_flight),
 	cmocka_unit_test(test_no_leak),
-	cmocka_unit_test(test_wrapper_refused),
-	cmocka_unit_test(test_pcrypt_is_asynchronous),
 };
-
-static const struct CMUnitTest shared_tests[] = {
-	cmocka_unit_test(test_synchronous_refused),
-	cmocka_unit_test(test_other_cipher_refused),
-	cmocka_unit_test(test_sizes),
-	cmocka_unit_test(test_known_answers),
-	cmocka_unit_test(test_flight),
-	cmocka_unit_test(test_forgery),
-	cmocka_unit_test(test_max_sockets),
-	cmocka_unit_test(test_no_descriptors),
-	cmocka_unit_test(test_abandon),
-	cmocka_unit_test(test_free_in_flight),
-	cmocka_unit_test(test_no_leak),
-	cmocka_unit_test(test_pcrypt_is_asynchronous),
-	/* the last: it leaves pcrypt(pcrypt(...)) behind */
-	cmocka_unit_test(test_no_stacking),
-};
-
-/* Where AF_ALG is restricted: nothing, and once it is allowed, the same. */
-static void test_restricted(void **state)
-{
-	struct setup s = start(NULL, true, SOCKETS);
-	unsigned id;
-
-	(void)state;
-	for (id = 0; id < CIPHER_COUNT; id++)
-		assert_refused(&s, id, "sysctl crypto.af_alg_restrict=0");
-	stop(&s);
-}
-
-static const struct CMUnitTest restricted_tests[] = {
-	cmocka_unit_test(test_restricted),
-};
-
-static const struct CMUnitTest allowed_tests[] = {
-	cmocka_unit_test(test_synchronous_refused),
-	cmocka_unit_test(test_sizes),
-	cmocka_unit_test(test_known_answers),
-	cmocka_unit_test(test_flight),
-	cmocka_unit_test(test_forgery),
-	cmocka_unit_test(test_max_sockets),
-	cmocka_unit_test(test_no_descriptors),
-	cmocka_unit_test(test_abandon),
-	cmocka_unit_test(test_free_in_flight),
-	cmocka_unit_test(test_no_leak),
-};
-
-/* What gcm(aes) is, less the pcrypt() that other tests have put around it. */
-static int find_generic(void **state)
-{
-	struct setup s = start(NULL, true, SOCKETS);
-	const char *driver;
-
-	(void)state;
-	assert_has(&s, CIPHER_AES_128_GCM);
-	driver = s.engine->ops->driver(s.engine, &ciphers[CIPHER_AES_128_GCM]);
-	while (strncmp(driver, "pcrypt(", 7) == 0)
-		driver += 7;
-	snprintf(generic, sizeof(generic), "%.*s", (int)strcspn(driver, ")"),
-		 driver);
-	snprintf(parallel, sizeof(parallel),
-		 access(restrict_path, F_OK) ? "pcrypt(%s)" : "%s", generic);
-	stop(&s);
-	return 0;
-}
-
-/* A kernel from 7.3 on, as it comes and then with AF_ALG allowed. */
-static int main_restricted(void)
-{
-	FILE *file = fopen(restrict_path, "we");
-	int failed;
-
-	failed = cmocka_run_group_tests_name("restricted", restricted_tests,
-					     NULL, NULL);
-	if (!file || fputs("0", file) < 0 || fclose(file))
-		return failed + 1;
-	kind = RING_OWNED;
-	failed += cmocka_run_group_tests_name(
-		"allowed, owned ring", allowed_tests, find_generic, NULL);
-	kind = RING_SHARED;
-	failed += cmocka_run_group_tests_name("allowed, shared ring",
-					      allowed_tests, NULL, NULL);
-	return failed;
-}
 
 int main(void)
 {
 	int failed;
 
-	if (access(restrict_path, F_OK) == 0)
-		return main_restricted();
-	kind = RING_OWNED;
-	failed = cmocka_run_group_tests_name("owned ring", tests, find_generic,
+	if (afalg_restricted() && !afalg_allow())
+		return 1;
+	setup_kind = RING_OWNED;
+	failed = cmocka_run_group_tests_name("owned ring", tests, find_drivers,
 					     NULL);
-	kind = RING_SHARED;
-	failed += cmocka_run_group_tests_name("shared ring", shared_tests, NULL,
-					      NULL);
+	setup_kind = RING_SHARED;
+	failed += cmocka_run_group_tests_name("shared ring", tests, NULL, NULL);
 	return failed;
 }

@@ -22,8 +22,8 @@ enum { CONNECTIONS = 8, LEN = 100000, STALL_MS = 20000, SKIPPED = 77 };
 static const char path[] = "/proc/sys/crypto/af_alg_restrict";
 static const uint16_t suites[] = { TLS_AES_128_GCM, TLS_AES_256_GCM,
 				   TLS_CHACHA20_POLY1305 };
-static const char *const names[] = { "TLS_AES_128_GCM", "TLS_AES_256_GCM",
-				     "TLS_CHACHA20_POLY1305" };
+static const char *const names[] = { "AES-128-GCM", "AES-256-GCM",
+				     "ChaCha20-Poly1305" };
 
 static struct tls_context *new_context(void)
 {
