@@ -66,8 +66,7 @@ static void protect(uint8_t *data)
 	madvise(data, CHUNK_BYTES, MADV_DONTDUMP);
 	madvise(data, CHUNK_BYTES, MADV_WIPEONFORK);
 	mlock2(data, CHUNK_BYTES, MLOCK_ONFAULT);
-	ASAN_POISON_MEMORY_REGION(data + UNIT,
-				  CHUNK_BYTES - UNIT);
+	ASAN_POISON_MEMORY_REGION(data + UNIT, CHUNK_BYTES - UNIT);
 }
 
 static struct chunk *chunk_new(void)

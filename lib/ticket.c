@@ -21,11 +21,11 @@ struct tickets {
 	uint8_t random[RANDOM]; /* the client's: which handshake this is */
 	struct keygen *gen;
 	uint64_t seq;
-	uint8_t *waiting;      /* messages */
+	uint8_t *waiting; /* messages */
 	size_t len, room;
-	size_t left;	       /* of the last one, still to come */
-	bool skipping;	       /* ... and not to be kept */
-	atomic_bool refused;   /* OpenSSL wants no more */
+	size_t left;         /* of the last one, still to come */
+	bool skipping;       /* ... and not to be kept */
+	atomic_bool refused; /* OpenSSL wants no more */
 	/* between tickets_seal() and the end of tickets_feed() */
 	atomic_bool feeding;
 	uint8_t *sealed;

@@ -11,10 +11,11 @@
  * the SSL_CTX's callback for new sessions is called as ever.
  *
  * The peer has sealed a record with this key and number, perhaps another one.
- * Twice the same nonce gives nothing away here: this record never leaves
- * this file.
+ * Twice the same nonce gives nothing away here: this record never leaves this
+ * file.
  *
- * All but tickets_feed() and tickets_free() belong under the lock of the context.
+ * All but tickets_feed() and tickets_free() belong under the lock of the
+ * context.
  */
 #ifndef ASYNCTLS_TICKET_H
 #define ASYNCTLS_TICKET_H

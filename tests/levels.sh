@@ -12,7 +12,7 @@ declare -A level=(
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
-	[tx]=6 [rx]=6 [conn]=7 [handoff]=3 [choice]=4
+	[tx]=6 [rx]=6 [conn]=7 [follow]=2 [handoff]=3 [choice]=4
 	[ctx]=8 [worker]=7 [takeover]=9
 )
 # What joins two parts that know each other: the header of the one is for the
@@ -52,7 +52,7 @@ only() {
 	fi
 }
 only liburing.h ring.c
-only openssl/ssl.h '\(handoff\|ticket\).c'
+only openssl/ssl.h '\(follow\|handoff\|ticket\).[ch]'
 only intel-ipsec-mb.h engine_cpu.c
 only kcapi.h afalg_probe.c
 

@@ -200,8 +200,8 @@ static void early_data_refused_goes_on(void **state)
 						NULL);
 		assert_int_equal(tls_pair_open(&pair, &options), 0);
 		for (int i = 0; i < 3; i++)
-			assert_int_equal(SSL_write_early_data(
-						 pair.client, "early", 5, &n),
+			assert_int_equal(SSL_write_early_data(pair.client,
+							      "early", 5, &n),
 					 1);
 		assert_int_equal(tls_pair_handshake(&pair), 0);
 		assert_int_equal(SSL_get_early_data_status(pair.client),
@@ -240,10 +240,12 @@ static void make_named(SSL_CTX *like)
 {
 	named = SSL_CTX_new(TLS_server_method());
 	assert_non_null(named);
-	assert_int_equal(SSL_CTX_use_certificate(
-				 named, SSL_CTX_get0_certificate(like)), 1);
-	assert_int_equal(SSL_CTX_use_PrivateKey(
-				 named, SSL_CTX_get0_privatekey(like)), 1);
+	assert_int_equal(
+		SSL_CTX_use_certificate(named, SSL_CTX_get0_certificate(like)),
+		1);
+	assert_int_equal(
+		SSL_CTX_use_PrivateKey(named, SSL_CTX_get0_privatekey(like)),
+		1);
 }
 
 static void the_context_of_a_name_must_be_prepared_too(void **state)
@@ -306,9 +308,9 @@ static void info_and_message_callbacks_are_left_alone(void **state)
 {
 	(void)state;
 	infos = messages = 0;
-	both_go_on((struct tls_pair_options){ PREPARED,
-					      .prepare = set_callbacks },
-		   NULL);
+	both_go_on(
+		(struct tls_pair_options){ PREPARED, .prepare = set_callbacks },
+		NULL);
 	assert_true(infos > 10);
 	assert_true(messages > 10);
 }
@@ -346,9 +348,9 @@ static void buffer_writes(SSL *server, SSL *client)
 	BIO *socket = BIO_new_socket(SSL_get_fd(server), BIO_NOCLOSE);
 
 	(void)client;
-	SSL_set_bio(server, socket, BIO_push(BIO_new(BIO_f_buffer()),
-					     BIO_new_socket(SSL_get_fd(server),
-							    BIO_NOCLOSE)));
+	SSL_set_bio(server, socket,
+		    BIO_push(BIO_new(BIO_f_buffer()),
+			     BIO_new_socket(SSL_get_fd(server), BIO_NOCLOSE)));
 }
 
 /* It may hold bytes that nobody could take out again in their order. */
@@ -357,8 +359,8 @@ static void a_buffering_bio_is_declined(void **state)
 	struct tls_pair pair;
 
 	(void)state;
-	open_pair(&pair, (struct tls_pair_options){
-				 PREPARED, .prepare = buffer_writes });
+	open_pair(&pair, (struct tls_pair_options){ PREPARED,
+						    .prepare = buffer_writes });
 	decline(pair.server, -EINVAL, "SSL_set_fd");
 	say(pair.client, "still");
 	hear(pair.server, "still");
@@ -410,8 +412,8 @@ static void no_tickets_of_content(SSL *server, SSL *client)
 static void modes_and_options_make_no_difference(void **state)
 {
 	static void (*const set[])(SSL *, SSL *) = {
-		set_modes, set_pipelines, pad_records, drop_compat,
-		no_tickets_of_content,
+		set_modes,   set_pipelines,         pad_records,
+		drop_compat, no_tickets_of_content,
 	};
 
 	(void)state;
@@ -434,7 +436,9 @@ static void read_ahead(SSL *server, SSL *client)
 static void read_ahead_of_nothing_goes_on(void **state)
 {
 	const struct tls_pair_options options = {
-		PREPARED, .prepare = read_ahead, .set_tickets = true,
+		PREPARED,
+		.prepare = read_ahead,
+		.set_tickets = true,
 	};
 
 	(void)state;
@@ -455,9 +459,10 @@ static void send_bulk(SSL *from, SSL *to)
 	for (size_t done = 0; done < BULK; done += CHUNK) {
 		pattern_fill(out, done, CHUNK);
 		if (done / CHUNK % 10 == 5)
-			SSL_key_update(from, done / CHUNK % 20 == 5 ?
-					       SSL_KEY_UPDATE_REQUESTED :
-					       SSL_KEY_UPDATE_NOT_REQUESTED);
+			SSL_key_update(from,
+				       done / CHUNK % 20 == 5
+					       ? SSL_KEY_UPDATE_REQUESTED
+					       : SSL_KEY_UPDATE_NOT_REQUESTED);
 		assert_int_equal(SSL_write(from, out, CHUNK), CHUNK);
 		for (n = 0; n < CHUNK; n += ret) {
 			ret = SSL_read(to, in + n, CHUNK - n);
@@ -507,8 +512,8 @@ static void a_key_update_with_the_finished_is_met_afterwards(void **state)
 	assert_int_equal(tls_pair_open(&pair, &options), 0);
 	while (SSL_do_handshake(pair.client) != 1)
 		SSL_do_handshake(pair.server);
-	assert_int_equal(SSL_key_update(pair.client,
-					SSL_KEY_UPDATE_REQUESTED), 1);
+	assert_int_equal(SSL_key_update(pair.client, SSL_KEY_UPDATE_REQUESTED),
+			 1);
 	assert_int_equal(SSL_do_handshake(pair.client), 1);
 	assert_int_equal(tls_pair_handshake(&pair), 0);
 	assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
@@ -597,10 +602,11 @@ static void an_ssl_handed_over_may_serve_another_connection(void **state)
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ PREPARED });
 	goes_on(pair.server, pair.client);
-	assert_int_equal(tls_pair_open(&other, &(struct tls_pair_options){
-						       .sctx = pair.sctx,
-						       .cctx = pair.cctx,
-					       }),
+	assert_int_equal(tls_pair_open(&other,
+				       &(struct tls_pair_options){
+					       .sctx = pair.sctx,
+					       .cctx = pair.cctx,
+				       }),
 			 0);
 	SSL_free(other.server);
 	other.server = pair.server;

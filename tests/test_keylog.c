@@ -174,8 +174,8 @@ static void a_connection_of_secrets_is_logged_by_its_client_random(void **state)
 	s.client_random = random;
 	assert_int_equal(tls_handoff_secrets(&conn[0], ctx, fd[0], &s), 0);
 	/* this one has none, and no line */
-	assert_int_equal(tls_handoff_secrets(&conn[1], ctx, fd[1],
-					     both_secrets(1)), 0);
+	assert_int_equal(
+		tls_handoff_secrets(&conn[1], ctx, fd[1], both_secrets(1)), 0);
 	assert_int_equal(tls_conn_update_keys(conn[0], 0), 0);
 	assert_int_equal(tls_write(conn[0], "x", 1), 1);
 	assert_int_equal(tls_flush(conn[0]), 0);

@@ -8,17 +8,12 @@
 set -u
 
 build=${1:?usage: test_keylog.sh BUILD_DIR}
-tmp=$(mktemp -d)
-chmod 755 "$tmp" # dumpcap may drop its rights
+source_dir=$(cd "$(dirname "$0")/.." && pwd)
 bytes=1000000
-tests=0 failed=0 server='' capture=''
 
-cleanup()
-{
-	kill $server $capture 2>/dev/null
-	rm -rf "$tmp"
-}
-trap cleanup EXIT
+# shellcheck source=tests/tap.sh
+. "$source_dir/tests/tap.sh"
+chmod 755 "$tmp" # dumpcap may drop its rights
 
 skip_all()
 {
@@ -26,51 +21,14 @@ skip_all()
 	exit 0
 }
 
-check()
-{
-	local name=$1
-
-	shift
-	tests=$((tests + 1))
-	if "$@" >"$tmp/log" 2>&1; then
-		echo "ok $tests - $name"
-	else
-		echo "not ok $tests - $name"
-		sed 's/^/# /' "$tmp/log"
-		failed=$((failed + 1))
-	fi
-}
-
-# until_true SECONDS COMMAND...
-until_true()
-{
-	local end=$((SECONDS + $1))
-
-	shift
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
 # ---- Capture -----------------------------------------------------------------
-
-start_server()
-{
-	SSLKEYLOGFILE=$tmp/keys "$build/examples/echo-server" \
-		--cert "$tmp/cert" --key "$tmp/key" --port 0 --engine cpu \
-		>"$tmp/server.out" 2>"$tmp/server.err" &
-	server=$!
-	until_true 20 grep -qs '^listening on' "$tmp/server.out"
-	port=$(sed -n 's/^listening on .*://p' "$tmp/server.out")
-	[ -n "$port" ]
-}
 
 start_capture()
 {
 	dumpcap -q -i lo -f "tcp port $port" -B 64 -w "$tmp/pcap" \
 		2>"$tmp/capture.err" &
 	capture=$!
+	pids+=("$capture")
 	until_true 20 eval "grep -qs 'File: ' '$tmp/capture.err' ||
 		! kill -0 $capture 2>/dev/null"
 	kill -0 $capture 2>/dev/null
@@ -151,16 +109,14 @@ logged()
 
 # ---- Run ---------------------------------------------------------------------
 
-command -v tshark >/dev/null && command -v dumpcap >/dev/null ||
+if ! command -v tshark >/dev/null || ! command -v dumpcap >/dev/null; then
 	skip_all "no tshark: apt-get install tshark"
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-	-keyout "$tmp/key" -out "$tmp/cert" -days 2 -subj /CN=localhost \
-	2>/dev/null || exit 99
-if ! start_server; then
-	grep -q io_uring "$tmp/server.err" && skip_all "no io_uring"
-	cat "$tmp/server.err" >&2
-	exit 99
 fi
+export SSLKEYLOGFILE=$tmp/keys
+start server "$build/examples/echo-server" --cert "$tmp/cert" \
+	--key "$tmp/key" --port 0 --engine cpu ||
+	skip_all_without_io_uring server
+unset SSLKEYLOGFILE
 start_capture || skip_all "nothing can be captured: $(tail -n 1 \
 	"$tmp/capture.err")"
 
@@ -173,5 +129,4 @@ check "both directions are decrypted to the end" decrypted
 check "nothing is without the key log" sealed_without_keys
 check "the key log goes on across KeyUpdates" logged
 
-echo "1..$tests"
-[ $failed -eq 0 ]
+finish

@@ -39,8 +39,8 @@ static void pieces_are_zeroed_aligned_and_apart(void **state)
 				continue;
 			piece[i] = secret_alloc(size);
 			assert_non_null(piece[i]);
-			assert_int_equal((uintptr_t)piece[i] %
-						 (size < 64 ? 16 : 64), 0);
+			assert_int_equal(
+				(uintptr_t)piece[i] % (size < 64 ? 16 : 64), 0);
 			for (size_t k = 0; k < size; k++)
 				assert_int_equal(piece[i][k], 0);
 			memset(piece[i], i, size);
@@ -69,8 +69,9 @@ static void memory_is_given_back(void **state)
 	for (int i = 0; i < 100; i++)
 		secret_free(piece[i], SECRET_MAX);
 	/* the last one is of a mapping that is gone */
-	assert_int_equal(mincore((void *)((uintptr_t)piece[99] & ~4095ul), 4096,
-				 &there), -1);
+	assert_int_equal(
+		mincore((void *)((uintptr_t)piece[99] & ~4095ul), 4096, &there),
+		-1);
 	secret_free(first, SECRET_MAX);
 }
 

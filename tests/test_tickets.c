@@ -294,10 +294,11 @@ static void the_ssl_is_kept_only_where_tickets_are_wanted(void **state)
 		SSL *other;
 
 		freed_index();
-		open_pair(&pair, (struct tls_pair_options){
-					 .prepare_ctx = keep ? keep_sessions :
-							       prepare_for_handoff,
-				 });
+		open_pair(&pair,
+			  (struct tls_pair_options){
+				  .prepare_ctx = keep ? keep_sessions
+						      : prepare_for_handoff,
+			  });
 		freed = 0;
 		conn = hand_over(&pair.client);
 		assert_int_equal(freed, !keep);
@@ -337,8 +338,22 @@ static size_t put_ticket(uint8_t *out, size_t len)
 {
 	size_t body = 4 + 4 + 2 + 2 + len + 2;
 	const uint8_t start[] = {
-		4, (uint8_t)(body >> 16), (uint8_t)(body >> 8), (uint8_t)body,
-		0, 0, 1, 0, 1, 2, 3, 4, 1, 7, (uint8_t)(len >> 8), (uint8_t)len,
+		4,
+		(uint8_t)(body >> 16),
+		(uint8_t)(body >> 8),
+		(uint8_t)body,
+		0,
+		0,
+		1,
+		0,
+		1,
+		2,
+		3,
+		4,
+		1,
+		7,
+		(uint8_t)(len >> 8),
+		(uint8_t)len,
 	};
 
 	memcpy(out, start, sizeof(start));

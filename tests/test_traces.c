@@ -100,8 +100,8 @@ static void look(uintptr_t address, const uint8_t *bytes, size_t len)
 			if (k < NEEDLE)
 				continue;
 			needle[i].found++;
-			strays += address + (uintptr_t)(p - bytes) - home >=
-				  HOME;
+			strays +=
+				address + (uintptr_t)(p - bytes) - home >= HOME;
 		}
 	}
 }
@@ -112,8 +112,8 @@ static void look_from(uintptr_t from, uintptr_t to)
 		size_t len = to - from < ROOM ? to - from : ROOM;
 		struct iovec local = { haystack, len };
 		struct iovec remote = { (void *)from, len };
-		ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1,
-					     0);
+		ssize_t n =
+			process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
 
 		if (n < NEEDLE)
 			return; /* a device's, or beyond the end of a file */
@@ -199,7 +199,8 @@ static void take_ends(struct tls_conn *conn[2], struct tls_context *ctx,
 		      const int fd[2], uint16_t suite)
 {
 	uint8_t secret[2][CIPHER_SECRET_MAX];
-	static const uint8_t randoms[2][32] = { "the client's", "the server's" };
+	static const uint8_t randoms[2][32] = { "the client's",
+						"the server's" };
 	bool tls13 = suite_by_number(suite)->version == CIPHER_TLS13;
 	struct tls_secrets s = {
 		.cipher_suite = suite,
@@ -253,11 +254,15 @@ static void nothing_is_left_of(uint16_t suite, enum tls_context_kind kind)
 static void closing_leaves_no_secret_in_memory(void **state)
 {
 	static const uint16_t suites[] = {
-		TLS_AES_128_GCM, TLS_AES_256_GCM, TLS_CHACHA20_POLY1305,
+		TLS_AES_128_GCM,
+		TLS_AES_256_GCM,
+		TLS_CHACHA20_POLY1305,
 		TLS_AES_128_CCM,
 		/* TLS 1.2: ECDHE_RSA with AES_256_GCM and with ChaCha20,
 		 * ECDHE_ECDSA with AES_128_CCM */
-		0xc030, 0xcca8, 0xc0ac,
+		0xc030,
+		0xcca8,
+		0xc0ac,
 	};
 
 	(void)state;
@@ -287,9 +292,9 @@ static void a_key_update_leaves_no_secret_in_memory(void **state)
 		add_generation(conn[0]->tx.gen);
 		add_generation(conn[0]->rx.gen);
 		assert_found_at_home(conn[0]->tx.gen, 0);
-		assert_int_equal(tls_conn_update_keys(conn[i % 2],
-						      TLS_UPDATE_REQUESTED),
-				 0);
+		assert_int_equal(
+			tls_conn_update_keys(conn[i % 2], TLS_UPDATE_REQUESTED),
+			0);
 		converse(conn[0], conn[1]);
 		assert_int_equal(search(true), 0);
 	}
@@ -324,7 +329,7 @@ static void *wiping_realloc(void *ptr, size_t size, const char *file, int line)
 
 	if (size && !new)
 		return NULL;
-	if (new && ptr)
+	if (new &&ptr)
 		memcpy(new, ptr, old < size ? old : size);
 	wiping_free(ptr, file, line);
 	return new;
@@ -349,8 +354,8 @@ static void nothing_is_left_of_version(int version)
 	config.kind = TLS_CONTEXT_LOOP;
 	config.engine = TLS_ENGINE_CPU;
 	assert_int_equal(tls_context_new(&ctx, &config), 0);
-	open_pair(&pair, (struct tls_pair_options){ PREPARED,
-						    .version = version });
+	open_pair(&pair,
+		  (struct tls_pair_options){ PREPARED, .version = version });
 	assert_still_usable(pair.server, pair.client);
 	clear_stack();
 	assert_int_equal(tls_handoff(&conn[0], ctx, pair.server), 0);
