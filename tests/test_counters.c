@@ -306,43 +306,61 @@ static void held_bytes_leave_with_these_calls(void **state)
 
 /* ---- System calls ------------------------------------------------------ */
 
-/* enters for each 16 KiB, of n bytes in writes of that length */
-static double sending_costs(enum tls_context_kind kind, size_t write, size_t n)
+struct cost {
+	double enters; /* for each 16 KiB */
+	double sends;  /* for each 16 records */
+};
+
+/* of 4 MiB in writes of that length */
+static struct cost sending_costs(enum tls_context_kind kind, size_t write)
 {
 	struct tls_stats before, after;
-	double enters;
-	size_t sent;
+	struct cost cost;
 
 	begin(&(struct wire_options){ .kind = kind });
 	before = stats_now();
-	for (sent = 0, at = 0; sent < n; sent += write) {
+	for (at = 0; at < 4 << 20;) {
 		put(write, 0);
 		if (at % (1 << 20) == 0)
 			wire_tap(&w, &tap); /* so that there is room */
 	}
 	assert_int_equal(tls_flush(w.conn), 0);
 	after = stats_now();
-	enters = (double)(after.enters - before.enters);
+	cost.enters = (double)(after.enters - before.enters) /
+		      ((double)at / RECORD_PLAIN_MAX);
+	cost.sends = (double)(after.sends - before.sends) * 16 /
+		     (double)(after.sent_records - before.sent_records);
 	end();
-	return enters / ((double)sent / RECORD_PLAIN_MAX);
+	return cost;
 }
 
-static void sending_in_bulk_takes_half_a_system_call_each(void **state)
+/* A machine that stops for 1 ms makes the connection idle: then try again. */
+static void expect_few_calls(enum tls_context_kind kind, size_t write)
+{
+	struct cost cost = { 0 };
+	int turn;
+
+	for (turn = 0; turn < 50; turn++) {
+		cost = sending_costs(kind, write);
+		assert_true(cost.sends > 0);
+		if (cost.enters <= 0.1 && cost.sends <= 1.5)
+			break;
+	}
+	print_message("%zu KiB: %.3f system calls a record, %.2f sends for "
+		      "16 records\n", write >> 10, cost.enters, cost.sends);
+	assert_true(cost.enters <= 0.1);
+	assert_true(cost.sends <= 1.5);
+}
+
+static void sending_in_bulk_takes_a_system_call_for_ten_records(void **state)
 {
 	static const size_t writes[] = { 16 << 10, 64 << 10, 256 << 10 };
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		double loop = sending_costs(TLS_CONTEXT_LOOP, writes[i],
-					    16 << 20);
-		double worker = sending_costs(TLS_CONTEXT_WORKER, writes[i],
-					      16 << 20);
-
-		print_message("%zu KiB: %.2f and %.2f system calls a record\n",
-			      writes[i] >> 10, loop, worker);
-		assert_true(loop <= 0.5);
-		assert_true(worker <= 0.5);
+		expect_few_calls(TLS_CONTEXT_LOOP, writes[i]);
+		expect_few_calls(TLS_CONTEXT_WORKER, writes[i]);
 	}
 }
 
@@ -498,7 +516,8 @@ int main(void)
 		cmocka_unit_test(closing_sends_the_open_record),
 		cmocka_unit_test(ten_small_writes_are_one_or_two_sends),
 		cmocka_unit_test(held_bytes_leave_with_these_calls),
-		cmocka_unit_test(sending_in_bulk_takes_half_a_system_call_each),
+		cmocka_unit_test(
+			sending_in_bulk_takes_a_system_call_for_ten_records),
 		cmocka_unit_test(
 			receiving_in_bulk_takes_half_a_system_call_each),
 		cmocka_unit_test(records_cost_no_allocation),
