@@ -126,7 +126,10 @@ struct tls_config {
 	const char *driver;
 	/* Records in an engine at once, per connection and direction; 32. */
 	unsigned depth;
-	/* Bytes of records held in memory per context; 64 MiB. */
+	/*
+	 * Bytes of records held in memory per context; 64 MiB. Up to a quarter
+	 * of it comes on top, for what the kernel receives into.
+	 */
 	size_t max_memory;
 	/* AF_ALG operation sockets open at once per context; 256. */
 	unsigned max_op_sockets;
@@ -337,8 +340,9 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
  * window is full, with tls_flush(), tls_context_process(), tls_context_wait(),
  * tls_close() and a tls_read() that finds nothing. In a worker context also at
  * once when the connection has been idle for 1 ms, and within about 1 ms in any
- * case; a loop context leaves that to the next process or wait, where the sends
- * of many connections share a system call.
+ * case. A loop context leaves that to the next process or wait, where the sends
+ * of many connections share a system call; a worker context, too, for a thread
+ * that got several events from tls_context_wait() and has not called it again.
  *
  * Returns how many bytes were taken: fewer than len only on a non-blocking
  * descriptor whose window is full; then -EAGAIN if none. After an error of

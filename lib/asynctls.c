@@ -101,6 +101,8 @@ int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 			      "least one event");
 	else
 		n = wait_for_events(ctx, events, max, timeout_ms);
+	ctx->in_turn = n > 1;
+	ctx->turn = pthread_self();
 	ctx_leave(ctx);
 	return n;
 }
@@ -179,16 +181,15 @@ static void settle(struct tls_conn *conn)
 }
 
 /*
- * A loop comes back to wait, and takes the sends of many connections along in
- * one system call; but an engine is not to lie idle, nor is a full send to leave
- * the cache.
+ * Who comes back to wait takes the sends of many connections along in one system
+ * call; but an engine is not to lie idle, nor is a full send to leave the cache.
  */
 static bool worth_submitting(const struct tls_conn *conn)
 {
 	if (conn->core->dispatch.kernel)
 		return true;
-	return conn->tx.sending && (conn->ctx->kind == TLS_CONTEXT_WORKER ||
-				    tx_due(&conn->tx));
+	return conn->tx.sending &&
+	       (!ctx_comes_back(conn->ctx) || tx_due(&conn->tx));
 }
 
 static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)

@@ -28,6 +28,7 @@ struct core {
 	struct list held;
 	/* the blocks that the ring's receive pool has */
 	struct block *receive_blocks[RING_BUFFERS];
+	int receive_buffers; /* how many it is to have */
 };
 
 #endif

@@ -17,6 +17,7 @@ enum {
 	DEFAULT_DEPTH = 32,
 	MAX_DEPTH = 4096,
 	MIN_SLOTS = 64,
+	MIN_RECEIVE_BUFFERS = 16,
 	DEFAULT_MEMORY = 64 << 20,
 	DEFAULT_DEADLINE_MS = 1000,
 };
@@ -234,11 +235,18 @@ int ctx_enter(struct tls_context *ctx)
 	return 0;
 }
 
+bool ctx_comes_back(const struct tls_context *ctx)
+{
+	return ctx->kind == TLS_CONTEXT_LOOP ||
+	       (ctx->in_turn && pthread_equal(ctx->turn, pthread_self()));
+}
+
 void ctx_leave(struct tls_context *ctx)
 {
 	if (ctx->kind != TLS_CONTEXT_WORKER)
 		return;
-	ctx_submit(ctx);
+	if (ctx->core.dispatch.kernel || !ctx_comes_back(ctx))
+		ctx_submit(ctx);
 	ctx->last_call = now_ns();
 	worker_watch(ctx);
 	pthread_mutex_unlock(&ctx->lock);
@@ -395,6 +403,19 @@ static int open_keylog(struct core *core, const char *path)
 			 path, strerror(-core->keylog_fd));
 }
 
+/*
+ * A buffer for each connection that receives at the same time, of a quarter of
+ * the memory: who finds none has to try again.
+ */
+static int receive_buffers(size_t memory)
+{
+	size_t n = memory / 4 / RX_BLOCK;
+
+	if (n < MIN_RECEIVE_BUFFERS)
+		return MIN_RECEIVE_BUFFERS;
+	return n < RING_BUFFERS ? (int)n : RING_BUFFERS;
+}
+
 static void init_core(struct tls_context *ctx, const struct tls_config *config)
 {
 	struct core *core = &ctx->core;
@@ -412,6 +433,7 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	slot_cache_init(&core->slots, slots);
 	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
 	pool_init(&core->rx_pool, RX_BLOCK, RX_SURE, memory / 2);
+	core->receive_buffers = receive_buffers(memory);
 	list_init(&core->todo);
 	list_init(&core->held);
 	list_init(&ctx->conns);

@@ -37,6 +37,9 @@ struct tls_context {
 	bool worker_runs;
 	bool worker_idle; /* waits for worker_wake without a time limit */
 	bool stopping;
+	/* the thread that tls_context_wait() gave several events, if in_turn */
+	pthread_t turn;
+	bool in_turn;
 	uint64_t last_call; /* when the application last left the library */
 	unsigned waiters;   /* threads in ring_wait() without the lock */
 	unsigned callers;   /* ... of the application's */
@@ -58,6 +61,14 @@ void ctx_free(struct tls_context *ctx);
  */
 int ctx_enter(struct tls_context *ctx);
 void ctx_leave(struct tls_context *ctx);
+
+/*
+ * Is the caller a thread that calls tls_context_wait() soon? What it queues may
+ * be left to that call, so that many connections share a system call: a loop's
+ * owner, and who has several events to handle. (The worker submits what is left
+ * too long.)
+ */
+bool ctx_comes_back(const struct tls_context *ctx);
 
 /* Act on what has completed; returns how much that was. Never waits. */
 unsigned ctx_step(struct tls_context *ctx);

@@ -82,7 +82,7 @@ int ring_cancel(struct ring *ring, struct ring_op *op);
 int ring_wake(struct ring *ring);
 
 /* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
-enum { RING_BUFFERS = 64 };
+enum { RING_BUFFERS = 256 };
 void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
 
 /* Is something queued that has not been submitted? */

@@ -46,7 +46,7 @@ bool rx_fill_pool(struct core *core)
 	bool any = false;
 	int i;
 
-	for (i = 0; i < RING_BUFFERS; i++)
+	for (i = 0; i < core->receive_buffers; i++)
 		any |= refill(core, i);
 	return any;
 }
