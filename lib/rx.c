@@ -265,6 +265,14 @@ static void open_ahead(struct rx *rx)
 	}
 }
 
+/* A peer of TLS 1.2 chooses a part of it. */
+static void set_nonce(struct slot *slot)
+{
+	record_nonce(slot->op.nonce, slot->gen->iv,
+		     record_nonce_number(slot->gen->format, slot->wire,
+					 slot->seq));
+}
+
 /* A whole record is at rx->parsed: into the line. */
 static bool take_record(struct rx *rx, size_t body)
 {
@@ -289,8 +297,7 @@ static bool take_record(struct rx *rx, size_t body)
 	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
-	record_nonce(slot->op.nonce, rx->gen->iv,
-		     record_nonce_number(format, slot->wire, slot->seq));
+	set_nonce(slot);
 	record_aad(format, slot->aad, slot->wire[0], slot->seq, body);
 	slot->op.aad = slot->aad;
 	slot->op.aad_len = format->aad_len;
@@ -411,6 +418,7 @@ static bool examine(struct rx *rx, struct slot *slot)
 static void confirm(struct rx *rx, struct slot *slot)
 {
 	queue_rebind(slot, slot->gen, slot->seq);
+	set_nonce(slot);
 	dispatch_confirm(&rx->core->dispatch, slot);
 	opened(rx, slot);
 }
