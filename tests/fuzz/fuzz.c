@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "ctx.h"
+#include "keys.h"
 #include "rx.h"
 #include "tx.h"
 
@@ -47,7 +48,17 @@ size_t take_bytes(struct input *in, const uint8_t **bytes, size_t most)
 
 /* ---- Connections ------------------------------------------------------- */
 
-static struct rig rigs[2];
+static const uint16_t suites[] = {
+	TLS_AES_128_GCM, TLS_AES_256_GCM, TLS_CHACHA20_POLY1305,
+	TLS_AES_128_CCM, 0xc02f, 0xc030, 0xcca8, 0xc09e,
+};
+
+static bool of_tls12(uint16_t suite)
+{
+	return suite >> 8 != 0x13;
+}
+
+static struct rig rigs[2][2];
 
 static void make(struct rig *r, const struct wire_options *options)
 {
@@ -67,12 +78,22 @@ static void forget(struct rig *r)
 	d->grown = 0;
 }
 
-struct rig *rig_open(bool async, bool client)
+bool rig_is_tls12(const struct rig *r)
 {
-	struct rig *r = &rigs[async];
+	return !r->w.seal->format->hides_type;
+}
+
+struct rig *rig_open(uint8_t shape)
+{
+	const uint16_t suite = suites[shape >> 2 & 7];
+	const bool async = shape & 1;
+	struct rig *r = &rigs[async][of_tls12(suite)];
 	struct wire_options options = {
 		.kind = TLS_CONTEXT_LOOP,
-		.we_are_client = client,
+		.suite = suite,
+		.we_are_client = shape & 2,
+		/* TLS 1.2 has no way to update, and would end */
+		.rekey_records = of_tls12(suite) ? 0 : RIG_REKEY,
 		.depth = RIG_DEPTH,
 		.max_memory = RIG_MEMORY,
 		.deadline_ms = 1000000,

@@ -43,10 +43,15 @@ struct rig {
 	struct fake_engine *fake; /* NULL: on the CPU engine */
 };
 
-enum { RIG_MEMORY = 1 << 20, RIG_DEPTH = 8 };
+enum { RIG_MEMORY = 1 << 20, RIG_DEPTH = 8, RIG_REKEY = 30 };
 
-/* In a context that is kept from input to input. */
-struct rig *rig_open(bool async, bool client);
+/*
+ * In a context that is kept from input to input: bit 0 of shape an engine that
+ * completes when told to, bit 1 a client, bits 2 to 4 the suite. TLS 1.3
+ * updates keys by itself every RIG_REKEY records.
+ */
+struct rig *rig_open(uint8_t shape);
+bool rig_is_tls12(const struct rig *r);
 /* Everything in flight completes well; what can move moves. */
 void rig_settle(struct rig *r);
 /* Let the kernel finish what it does beside us, if that is what it takes. */

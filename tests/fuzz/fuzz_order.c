@@ -73,6 +73,29 @@ static void we_write(size_t len, unsigned flags)
 		f.written += (size_t)n;
 }
 
+static void update_keys(bool ask)
+{
+	if (rig_is_tls12(f.r))
+		return;
+	require(tls_conn_update_keys(f.r->w.conn,
+				     ask ? TLS_UPDATE_REQUESTED : 0) == 0);
+}
+
+/* As many as one likes, if there is data between them. */
+static void peer_updates_keys(bool ask)
+{
+	const uint8_t message[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, ask };
+
+	if (rig_is_tls12(f.r) || !f.sent || !deliver())
+		return;
+	f.out_at = 0;
+	f.out_len = wire_seal(&f.r->w, RECORD_HANDSHAKE, message,
+			      sizeof(message), 0, f.out);
+	wire_next_keys(&f.r->w);
+	if (deliver())
+		peer_sends(1);
+}
+
 static void complete(uint8_t which, enum fake_outcome how)
 {
 	unsigned n = fake_pending(f.r->fake);
@@ -113,7 +136,10 @@ static void step(struct input *in)
 		we_write(1 + take_number(in, 3 * RECORD_PLAIN_MAX - 1), 0);
 		break;
 	case 2:
-		peer_sends(take_byte(in));
+		if (op & 16)
+			peer_updates_keys(op & 32);
+		else
+			peer_sends(take_byte(in));
 		break;
 	case 3:
 		peer_sends(take_number(in, RECORD_PLAIN_MAX));
@@ -139,7 +165,9 @@ static void step(struct input *in)
 		break;
 	default:
 		op = take_byte(in);
-		if (op & 1)
+		if (op & 4)
+			update_keys(op & 8);
+		else if (op & 1)
 			recover();
 		else if (op & 2)
 			expire();
@@ -179,7 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t first = take_byte(&in);
 
 	memset(&f, 0, sizeof(f));
-	f.r = rig_open(true, first & 2);
+	f.r = rig_open(1 | first);
 	/* parked memory stays so: a context that had some is not used again */
 	if (first & 1)
 		fake_cling(f.r->fake);

@@ -14,8 +14,7 @@ enum {
 	MAX_DATA = 256 << 10,
 	MAX_WIRE = 2 * MAX_DATA,
 	ANY = 1,	/* an error of whatever sort */
-	KEY_UPDATE = 24,
-	TICKET = 4,
+	PATIENCE = 32,	/* with what has no effect, without data between */
 };
 
 /* What is to come of it, known from what was sealed. */
@@ -23,7 +22,9 @@ struct model {
 	size_t data;  /* bytes of the pattern that are to be read */
 	int end;      /* then: -errno, ANY, or 0 while there is no fault */
 	bool closed;  /* close_notify: nothing after it is looked at */
-	bool client;
+	bool client, tls12;
+	bool update; /* the record that is sealed ends with a KeyUpdate */
+	int trifles;
 	uint8_t message[4];
 	unsigned have; /* of a message's header */
 	size_t left;   /* of its body */
@@ -55,6 +56,27 @@ static bool in_message(const struct model *m)
 	return m->have || m->left;
 }
 
+static void trifle(struct model *m)
+{
+	if (++m->trifles > PATIENCE)
+		fault(m, -EPROTO);
+}
+
+/* The header of a message is there. */
+static void model_message(struct model *m)
+{
+	uint8_t type = m->message[0];
+
+	if (m->tls12 && type == (m->client ? MESSAGE_HELLO_REQUEST :
+					     MESSAGE_CLIENT_HELLO))
+		trifle(m);
+	else if (m->tls12)
+		fault(m, -EPROTO);
+	else if (type == MESSAGE_KEY_UPDATE ? m->left != 1 :
+		 type != MESSAGE_NEW_SESSION_TICKET || !m->client)
+		fault(m, -EPROTO);
+}
+
 static void model_handshake(struct model *m, const uint8_t *at, size_t len)
 {
 	if (!len)
@@ -62,6 +84,12 @@ static void model_handshake(struct model *m, const uint8_t *at, size_t len)
 	for (; len && !over(m); at++, len--) {
 		if (m->left) {
 			m->left--;
+			if (m->message[0] != MESSAGE_KEY_UPDATE)
+				continue;
+			if (*at > UPDATE_REQUESTED || len > 1)
+				fault(m, -EPROTO);
+			trifle(m);
+			m->update = !over(m);
 			continue;
 		}
 		m->message[m->have++] = *at;
@@ -70,8 +98,7 @@ static void model_handshake(struct model *m, const uint8_t *at, size_t len)
 		m->have = 0;
 		m->left = (size_t)m->message[1] << 16 |
 			  (size_t)m->message[2] << 8 | m->message[3];
-		if (m->message[0] != TICKET || !m->client)
-			fault(m, -EPROTO);
+		model_message(m);
 	}
 }
 
@@ -81,23 +108,41 @@ static void model_alert(struct model *m, const uint8_t *at, size_t len)
 		return;
 	if (len == 2 && at[1] == ALERT_CLOSE_NOTIFY)
 		m->closed = true;
+	else if (len == 2 && m->tls12 && at[0] == ALERT_LEVEL_WARNING)
+		trifle(m);
 	else if (len != 2 || at[1] != ALERT_USER_CANCELED)
 		fault(m, -EPROTO);
+}
+
+static void model_data(struct model *m, size_t len)
+{
+	if (in_message(m))
+		fault(m, -EPROTO);
+	else if (!len && m->tls12)
+		trifle(m);
+	if (over(m))
+		return;
+	m->data += len;
+	if (len)
+		m->trifles = 0;
 }
 
 static void model_record(struct model *m, uint8_t type, const uint8_t *at,
 			 size_t len)
 {
+	m->update = false;
 	if (len > RECORD_PLAIN_MAX)
 		fault(m, -EMSGSIZE);
 	else if (type == RECORD_ALERT)
 		model_alert(m, at, len);
 	else if (type == RECORD_HANDSHAKE)
 		model_handshake(m, at, len);
-	else if (type != RECORD_DATA || in_message(m))
+	else if (type == RECORD_DATA)
+		model_data(m, len);
+	else
 		fault(m, -EPROTO);
-	else if (!over(m))
-		m->data += len;
+	if (m->update)
+		wire_next_keys(&f.r->w);
 }
 
 /* ---- The peer ---------------------------------------------------------- */
@@ -143,12 +188,20 @@ static void send_typed(struct input *in, uint8_t type)
 	size_t len = take_bytes(in, &at, 255), inner = len;
 	uint8_t real = type;
 
-	while (!real && inner) /* a type of 0 is padding */
+	while (!f.m.tls12 && !real && inner) /* a type of 0 is padding */
 		real = at[--inner];
 	if (real == RECORD_DATA)
 		return; /* that would not be the pattern */
 	if (seal(type, at, len, 0))
 		model_record(&f.m, real, at, inner);
+}
+
+static void send_update(bool ask)
+{
+	const uint8_t message[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, ask };
+
+	if (seal(RECORD_HANDSHAKE, message, sizeof(message), 0))
+		model_record(&f.m, RECORD_HANDSHAKE, message, sizeof(message));
 }
 
 static void send_raw(struct input *in)
@@ -226,6 +279,13 @@ static void write_some(size_t len)
 		f.written += (size_t)n;
 }
 
+static void update_keys(bool ask)
+{
+	if (!f.m.tls12)
+		note_error(tls_conn_update_keys(
+			f.r->w.conn, ask ? TLS_UPDATE_REQUESTED : 0));
+}
+
 static void deliver(size_t most)
 {
 	size_t len = f.out_len - f.out_at;
@@ -290,9 +350,14 @@ static void step(struct input *in)
 	case 13:
 		wire_tap(&f.r->w, &f.tap);
 		break;
-	default:
+	case 14:
 		complete(in);
 		break;
+	default:
+		if (op & 16)
+			send_update(op & 32);
+		else
+			update_keys(op & 32);
 	}
 }
 
@@ -353,7 +418,8 @@ static void check_sent(void)
 		rig_rest(turn);
 	}
 	require(f.tap.data == f.written);
-	require(f.tap.alert == alert);
+	require(f.tap.alert == alert ||
+		(f.m.tls12 && f.tap.alert == ALERT_NO_RENEGOTIATION));
 	require(f.tap.opened == f.tap.len);
 }
 
@@ -365,8 +431,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&f, 0, offsetof(__typeof__(f), out));
 	f.out_len = f.out_at = 0;
 	f.tap.alert = ALERT_NONE;
-	f.r = rig_open(first & 1, first & 2);
+	f.r = rig_open(first);
 	f.m.client = first & 2;
+	f.m.tls12 = rig_is_tls12(f.r);
 	while (in.left)
 		step(&in);
 	finish();
