@@ -474,7 +474,8 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
  * (tls_config.rekey_records), and a peer's KeyUpdates are followed, and answered
  * if they ask for it. Never waits: where the window is full, the KeyUpdate goes
  * first when there is room. Peers end a connection with more than 32 KeyUpdates
- * in a row and no data between them, and so does this library.
+ * in a row and no data between them; so does this library, answers to its own
+ * apart.
  *
  * Returns 0; -EPIPE after tls_shutdown(); -EINVAL: no such flags; or the
  * connection's error.

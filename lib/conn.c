@@ -251,7 +251,10 @@ static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			  "record");
 		return -EPROTO;
 	}
-	if (too_many(conn)) {
+	/* an answer is no nuisance, data or not */
+	if (conn->tx.asked) {
+		conn->tx.asked--;
+	} else if (too_many(conn)) {
 		say(conn, "the peer sent more than %d KeyUpdates without data "
 			  "between them", MAX_UPDATES);
 		return -EPROTO;

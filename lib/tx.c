@@ -215,6 +215,7 @@ static int send_update(struct tx *tx)
 	tx->gen = next;
 	tx->seq = 0;
 	tx->updates++;
+	tx->asked += tx->update_request;
 	tx->update_due = tx->update_request = false;
 	tx->account->stats.tx_rekeys++;
 	return 0;

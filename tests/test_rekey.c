@@ -463,6 +463,38 @@ static void a_flood_of_key_updates_is_unexpected(void **state)
 	both_kinds(a_flood);
 }
 
+/* Who only sends may ask as often as it likes: the peer has to answer. */
+static void asked(enum tls_context_kind kind)
+{
+	int i;
+
+	begin(kind);
+	for (i = 0; i < 100; i++) {
+		assert_int_equal(tls_conn_update_keys(w.conn,
+						      TLS_UPDATE_REQUESTED),
+				 0);
+		write_text("data");
+		assert_int_equal(tls_flush(w.conn), 0);
+		expect_update(UPDATE_REQUESTED);
+		expect_record("data");
+		send_update(UPDATE_NOT_REQUESTED);
+	}
+	for (i = 0; i < 32; i++)
+		send_update(UPDATE_NOT_REQUESTED);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_data("data", 4);
+	assert_int_equal(stats().rx_rekeys, 132);
+	for (i = 0; i < 33; i++)
+		send_update(UPDATE_NOT_REQUESTED);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
+static void answers_are_no_flood(void **state)
+{
+	(void)state;
+	both_kinds(asked);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 
 int main(void)
@@ -489,6 +521,7 @@ int main(void)
 		TEST(a_key_update_may_come_behind_a_ticket),
 		TEST(data_under_the_old_keys_does_not_authenticate),
 		TEST(a_flood_of_key_updates_is_unexpected),
+		TEST(answers_are_no_flood),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
