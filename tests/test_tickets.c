@@ -331,6 +331,73 @@ static void freeing_the_context_frees_the_ssl(void **state)
 	tls_pair_free(&pair);
 }
 
+/* ---- Where there is no memory ------------------------------------------ */
+
+static int fail_at = -1; /* the allocation of ours that fails, from now */
+
+static bool fails(void)
+{
+	return fail_at >= 0 && fail_at-- == 0;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+/* Returns whether there were so many allocations. */
+static bool run_without(int n)
+{
+	struct tls_pair pair;
+	struct tls_conn *conn;
+	char data[100];
+	int ret;
+
+	open_pair(&pair, (struct tls_pair_options){
+				 .prepare_ctx = keep_sessions,
+			 });
+	sessions = 0;
+	say(pair.server, "behind two tickets");
+	fail_at = n;
+	ret = tls_handoff(&conn, ctx, pair.client);
+	if (ret) {
+		assert_int_equal(ret, -ENOMEM);
+		hear(pair.client, "behind two tickets");
+	} else if (tls_read(conn, data, sizeof(data)) == 18) {
+		assert_memory_equal(data, "behind two tickets", 18);
+		tls_close(conn, 1000);
+	} else {
+		assert_int_equal(tls_close(conn, 1000), -ENOMEM);
+	}
+	ret = fail_at;
+	fail_at = -1;
+	assert_true(sessions <= 2);
+	if (ret >= 0)
+		assert_int_equal(sessions, 2);
+	tls_pair_free(&pair);
+	return ret < 0;
+}
+
+static void want_of_memory_is_an_error_or_costs_tickets(void **state)
+{
+	int n = 0;
+
+	(void)state;
+	while (run_without(n))
+		n++;
+	assert_true(n > 4);
+}
+
 /* ---- Messages of the test's own making --------------------------------- */
 
 /* lifetime, age_add, nonce, ticket of len bytes, no extensions */
@@ -522,6 +589,7 @@ int main(void)
 		TEST(plaintext_pending_is_not_in_the_way),
 		TEST(the_ssl_is_kept_only_where_tickets_are_wanted),
 		TEST(freeing_the_context_frees_the_ssl),
+		TEST(want_of_memory_is_an_error_or_costs_tickets),
 		TEST(a_ticket_split_anywhere_is_taken),
 		TEST(a_ticket_larger_than_a_record_is_taken),
 		TEST(a_bad_ticket_costs_the_tickets_not_the_stream),

@@ -165,14 +165,6 @@ static int end(void **state)
 	return munmap(haystack, ROOM);
 }
 
-/* Not where a sanitizer's shadow fills the address space. */
-static void skip_under_sanitizers(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	skip();
-#endif
-}
-
 /* All can be found but those that are not kept; where they are safe alone. */
 static void assert_found_at_home(const struct keygen *gen, int not_kept)
 {
@@ -266,7 +258,6 @@ static void closing_leaves_no_secret_in_memory(void **state)
 	};
 
 	(void)state;
-	skip_under_sanitizers();
 	for (int i = 0; i < 7; i++) {
 		nothing_is_left_of(suites[i], TLS_CONTEXT_LOOP);
 		nothing_is_left_of(suites[i], TLS_CONTEXT_WORKER);
@@ -281,7 +272,6 @@ static void a_key_update_leaves_no_secret_in_memory(void **state)
 	int fd[2];
 
 	(void)state;
-	skip_under_sanitizers();
 	config.engine = TLS_ENGINE_CPU;
 	assert_int_equal(tls_context_new(&ctx, &config), 0);
 	socket_pair(fd, false);
@@ -377,7 +367,6 @@ static void nothing_is_left_of_version(int version)
 static void a_hand_over_leaves_no_secret_in_memory(void **state)
 {
 	(void)state;
-	skip_under_sanitizers();
 	nothing_is_left_of_version(TLS1_3_VERSION);
 	nothing_is_left_of_version(TLS1_2_VERSION);
 }
