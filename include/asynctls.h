@@ -429,6 +429,8 @@ ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
  * -EPROTO	the peer broke the protocol, or sent a fatal alert
  * -ECONNRESET	the stream ended without close_notify (RFC 8446 6.1), or was
  *		reset: what was read may be truncated
+ * -EKEYEXPIRED	one key was used for as many records as it is good for, and
+ *		there is no next: TLS 1.2, or a peer that ends its numbers
  */
 ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 	ASYNCTLS_API(read);
@@ -477,8 +479,8 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms) ASYNCTLS_API(close);
  * in a row and no data between them; so does this library, answers to its own
  * apart.
  *
- * Returns 0; -EPIPE after tls_shutdown(); -EINVAL: no such flags; or the
- * connection's error.
+ * Returns 0; -EOPNOTSUPP: TLS 1.2 has no KeyUpdate; -EPIPE after
+ * tls_shutdown(); -EINVAL: no such flags; or the connection's error.
  */
 int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
 	ASYNCTLS_API(conn_update_keys);

@@ -197,6 +197,22 @@ static void a_key_update_ratchets_the_secret(void **state)
 	}
 }
 
+/* RFC 8446 5.5, RFC 9147 B.1; ChaCha20-Poly1305 has the sequence number's. */
+static void records_under_one_key_are_limited_by_cipher(void **state)
+{
+	static const unsigned bits[CIPHER_COUNT] = {
+		[CIPHER_AES_128_GCM] = 24,	 [CIPHER_AES_256_GCM] = 24,
+		[CIPHER_CHACHA20_POLY1305] = 62, [CIPHER_AES_128_CCM] = 22,
+		[CIPHER_AES_256_CCM] = 22,
+	};
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < CIPHER_COUNT; i++)
+		assert_int_equal(keygen_record_limit(&ciphers[i]),
+				 (uint64_t)1 << bits[i]);
+}
+
 static void a_digest_libcrypto_does_not_have_is_an_error(void **state)
 {
 	struct suite odd = *aes128;
@@ -345,6 +361,7 @@ int main(void)
 		cmocka_unit_test(the_servers_second_record_is_that_of_rfc8448),
 		cmocka_unit_test(every_suite_expands_as_hmac_says),
 		cmocka_unit_test(a_key_update_ratchets_the_secret),
+		cmocka_unit_test(records_under_one_key_are_limited_by_cipher),
 		cmocka_unit_test(a_digest_libcrypto_does_not_have_is_an_error),
 		cmocka_unit_test(suites_are_found_by_number),
 		cmocka_unit_test(an_engine_gets_the_key_once),

@@ -268,6 +268,18 @@ static void a_write_without_memory_is_an_error_or_works(void **state)
 	}
 }
 
+/* Once there is memory again, the peer learns why. */
+static void expect_internal_error(struct end e[2], ssize_t error)
+{
+	char in[4];
+
+	assert_int_equal(tls_flush(e[0].conn), error);
+	assert_int_equal(tls_conn_alert_sent(e[0].conn), ALERT_INTERNAL_ERROR);
+	assert_int_equal(tls_read(e[1].conn, in, 4), -EPROTO);
+	assert_int_equal(tls_conn_alert_received(e[1].conn),
+			 ALERT_INTERNAL_ERROR);
+}
+
 static bool read_without_memory(long n, bool on)
 {
 	struct end e[2];
@@ -282,15 +294,17 @@ static bool read_without_memory(long n, bool on)
 	ret = tls_read(e[0].conn, in, 4);
 	hit = stop_failing();
 	assert_true(ret == 4 || hit);
-	if (ret == 4)
+	if (ret == 4) {
 		expect_works(e);
-	else
+	} else {
 		expect_error(e[0].conn, ret);
+		expect_internal_error(e, ret);
+	}
 	ends_free(e);
 	return hit;
 }
 
-static void a_read_without_memory_is_an_error_or_works(void **state)
+static void a_read_without_memory_is_an_internal_error_or_works(void **state)
 {
 	long n;
 
@@ -298,6 +312,55 @@ static void a_read_without_memory_is_an_error_or_works(void **state)
 	for (n = 0; read_without_memory(n, false); n++)
 		read_without_memory(n, true);
 	assert_true(n > 0);
+}
+
+/* The next generation takes memory at either end, its engine's keys do, too. */
+static bool update_without_memory(int end, long n, bool on)
+{
+	struct end e[2];
+	char in[4];
+	ssize_t ret;
+	bool hit;
+
+	ends_new(e, &(struct ends_options){ .blocking = true });
+	set_blocking(e[0].fd, false);
+	if (end == 0)
+		fail_from(n, on);
+	assert_int_equal(tls_conn_update_keys(e[0].conn, 0), 0);
+	ret = tls_write(e[0].conn, "ping", 4);
+	hit = stop_failing();
+	set_blocking(e[0].fd, true);
+	if (ret == 4)
+		ret = tls_flush(e[0].conn);
+	if (ret < 0)
+		expect_error(e[0].conn, ret);
+	if (ret == -ENOMEM) /* that has passed */
+		expect_works(e);
+	if (ret == 0 && end == 1) {
+		fail_from(n, on);
+		ret = tls_read(e[1].conn, in, 4);
+		hit = stop_failing();
+		if (ret < 0)
+			expect_error(e[1].conn, ret);
+		else
+			expect_works(e);
+	}
+	assert_true(ret >= 0 || hit);
+	ends_free(e);
+	return hit;
+}
+
+static void a_key_update_without_memory_is_an_error_or_works(void **state)
+{
+	int end;
+	long n;
+
+	(void)state;
+	for (end = 0; end < 2; end++) {
+		for (n = 0; update_without_memory(end, n, false); n++)
+			update_without_memory(end, n, true);
+		assert_true(n > 0);
+	}
 }
 
 static void many_connections_move_in_little_memory(void **state)
@@ -693,7 +756,8 @@ int main(void)
 		TEST(a_context_without_memory_is_an_error_or_works),
 		TEST(a_hand_over_without_memory_is_an_error_or_works),
 		TEST(a_write_without_memory_is_an_error_or_works),
-		TEST(a_read_without_memory_is_an_error_or_works),
+		TEST(a_read_without_memory_is_an_internal_error_or_works),
+		TEST(a_key_update_without_memory_is_an_error_or_works),
 		TEST(many_connections_move_in_little_memory),
 		TEST(a_context_without_descriptors_is_an_error),
 		TEST(a_hand_over_takes_no_descriptor),

@@ -245,6 +245,28 @@ static void nothing_after_a_failed_record_is_sent(void **state)
 	for_each_order(fail_one);
 }
 
+static void an_engine_that_opens_nothing_is_an_internal_error(void **state)
+{
+	struct fake_engine *fake = fake_new();
+	struct wire w;
+
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .fake = fake,
+					     .no_cpu = true });
+	wire_send(&w, RECORD_DATA, "x", 1);
+	tls_context_process(w.ctx);
+	fake_complete(fake, 0, FAKE_FAILS);
+	assert_int_equal(tls_read(w.conn, content, 1), -EIO);
+	assert_string_equal(tls_conn_error(w.conn),
+			    "no engine could open a record");
+	fake_complete_all(fake);
+	tls_context_process(w.ctx);
+	wire_expect_alert(&w, ALERT_INTERNAL_ERROR);
+	wire_free(&w);
+	fake_free(fake);
+}
+
 static void forge_one(const unsigned *p, int n, int turn)
 {
 	enum fake_outcome outcome[RECORDS] = { FAKE_OK };
@@ -296,6 +318,8 @@ int main(void)
 		cmocka_unit_test(plaintext_is_in_order_whatever_completes_first),
 		cmocka_unit_test(a_refused_record_keeps_its_place),
 		cmocka_unit_test(nothing_after_a_failed_record_is_sent),
+		cmocka_unit_test(
+			an_engine_that_opens_nothing_is_an_internal_error),
 		cmocka_unit_test(nothing_from_a_forged_record_on_is_read),
 	};
 

@@ -437,6 +437,17 @@ static void data_under_the_old_keys_does_not_authenticate(void **state)
 	expect_end(-EBADMSG, ALERT_BAD_RECORD_MAC);
 }
 
+static void data_under_the_new_keys_needs_a_key_update(void **state)
+{
+	(void)state;
+	begin(TLS_CONTEXT_LOOP);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	wire_next_keys(&w);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_data("data", 4);
+	expect_end(-EBADMSG, ALERT_BAD_RECORD_MAC);
+}
+
 static void a_flood(enum tls_context_kind kind)
 {
 	int i;
@@ -520,6 +531,7 @@ int main(void)
 		TEST(a_key_update_may_be_split),
 		TEST(a_key_update_may_come_behind_a_ticket),
 		TEST(data_under_the_old_keys_does_not_authenticate),
+		TEST(data_under_the_new_keys_needs_a_key_update),
 		TEST(a_flood_of_key_updates_is_unexpected),
 		TEST(answers_are_no_flood),
 	};
