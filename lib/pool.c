@@ -207,7 +207,9 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 	return b->data + b->used - len;
 }
 
-void block_trim(struct block *block, const uint8_t *end)
+void block_trim(struct block *block, const uint8_t *end,
+		const uint8_t *new_end)
 {
-	block->used = (size_t)(end - block->data);
+	if (end == block->data + block->used)
+		block->used = (size_t)(new_end - block->data);
 }

@@ -88,7 +88,11 @@ bool block_replace(struct pool_account *account, struct block **block);
  */
 uint8_t *block_carve(struct pool_account *account, struct block **block,
 		     size_t len);
-/* Of what was carved from block last, give back what is behind end. */
-void block_trim(struct block *block, const uint8_t *end);
+/*
+ * Of the bytes carved from block up to end give back those from new_end on,
+ * unless others were carved behind them.
+ */
+void block_trim(struct block *block, const uint8_t *end,
+		const uint8_t *new_end);
 
 #endif

@@ -272,9 +272,9 @@ int tx_seal_open(struct tx *tx)
 		return 0;
 	if (!seal_data(tx, tx->open, tx->open_len, tx->open_block))
 		return -EAGAIN;
-	/* nothing is carved from there while a record is open */
 	if (tx->side == tx->open_block)
-		block_trim(tx->side, tx->open + tx->open_len);
+		block_trim(tx->side, tx->open + tx->open_size,
+			   tx->open + tx->open_len);
 	drop_open(tx);
 	return 0;
 }

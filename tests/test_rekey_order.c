@@ -407,6 +407,30 @@ static void a_generation_ends_with_its_last_completion(void **state)
 	expect_records(4, 1 << 2);
 }
 
+/* Its plaintext lies behind an open record, which gives back what it lacks. */
+static void a_key_update_beside_an_open_record_can_be_sealed_again(void **state)
+{
+	static uint8_t data[LEN + RECORD_PLAIN_MAX];
+	uint8_t type;
+
+	(void)state;
+	reopen();
+	pattern_fill(data, 0, sizeof(data));
+	tls_send(w.conn, data, LEN, TLS_MORE);
+	assert_int_equal(tls_conn_update_keys(w.conn, 0), 0);
+	tls_flush(w.conn);
+	tls_write(w.conn, data + LEN, RECORD_PLAIN_MAX);
+	assert_int_equal(fake_pending(fake), 3);
+	fake_complete(fake, 0, FAKE_FAILS);
+	fake_complete_all(fake);
+	tls_context_process(w.ctx);
+	assert_int_equal(wire_receive(&w, &type, content), 5);
+	assert_int_equal(type, RECORD_HANDSHAKE);
+	assert_int_equal(wire_receive(&w, &type, content), LEN);
+	assert_int_equal(wire_receive(&w, &type, content), RECORD_PLAIN_MAX);
+	pattern_check(content, LEN, RECORD_PLAIN_MAX);
+}
+
 /* However often the peer asks, and whether it reads or not. */
 static void one_answer_is_in_line_at_a_time(void **state)
 {
@@ -445,6 +469,7 @@ int main(void)
 		TEST(every_order_of_transmit_gives_the_same_bytes),
 		TEST(failures_among_key_updates_change_no_bytes),
 		TEST(a_generation_ends_with_its_last_completion),
+		TEST(a_key_update_beside_an_open_record_can_be_sealed_again),
 		TEST(one_answer_is_in_line_at_a_time),
 	};
 
