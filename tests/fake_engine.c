@@ -193,6 +193,8 @@ void fake_complete(struct fake_engine *fake, unsigned i,
 	struct aead_op *op = fake->pending[i];
 
 	take_out(fake, i);
+	/* as AF_ALG does it */
+	memcpy(op->out - op->aad_len, op->aad, op->aad_len);
 	if (outcome == FAKE_OK) {
 		fake->cpu->ops->submit(fake->cpu, op);
 	} else {

@@ -26,7 +26,14 @@ static const uint16_t suites[] = {
 	TLS_AES_128_GCM,
 	TLS_AES_256_GCM,
 	TLS_CHACHA20_POLY1305,
+	TLS_AES_128_CCM,
+	0xc02b, /* TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 */
+	0xc030, /* TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 */
+	0xcca8, /* TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 */
+	0xc0ad, /* TLS_ECDHE_ECDSA_WITH_AES_256_CCM */
 };
+
+enum { SUITES = sizeof(suites) / sizeof(suites[0]) };
 
 static const enum tls_context_kind kinds[] = {
 	TLS_CONTEXT_LOOP,
@@ -126,7 +133,7 @@ static void random_sizes_cross_without_waiting(void **state)
 	size_t s;
 
 	(void)state;
-	for (s = 0; s < 3; s++) {
+	for (s = 0; s < SUITES; s++) {
 		both_ways(TLS_CONTEXT_LOOP, TLS_CONTEXT_LOOP, suites[s], s > 0);
 		both_ways(TLS_CONTEXT_WORKER, TLS_CONTEXT_WORKER, suites[s],
 			  s == 0);
@@ -184,7 +191,7 @@ static void every_size_arrives_without_waiting(void **state)
 
 	(void)state;
 	for (k = 0; k < 2; k++)
-		for (s = 0; s < 3; s++)
+		for (s = 0; s < SUITES; s++)
 			carry_all_sizes(kinds[k], suites[s], false);
 }
 
@@ -194,7 +201,7 @@ static void every_size_arrives_with_waiting(void **state)
 
 	(void)state;
 	for (k = 0; k < 2; k++)
-		for (s = 0; s < 3; s++)
+		for (s = 0; s < SUITES; s++)
 			carry_all_sizes(kinds[k], suites[s], true);
 }
 
@@ -331,7 +338,7 @@ static void random_sizes_arrive_with_waiting(void **state)
 
 	(void)state;
 	for (k = 0; k < 2; k++)
-		for (s = 0; s < 3; s++)
+		for (s = 0; s < SUITES; s++)
 			one_way(kinds[k], suites[s], s % 2);
 }
 
