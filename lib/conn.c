@@ -192,7 +192,7 @@ static int take_alert(struct tls_conn *conn, const uint8_t *content, size_t len,
  */
 static int refuse_renegotiation(struct tls_conn *conn)
 {
-	conn->refusal_due = !conn->refused;
+	conn->refusal_due |= !conn->refused;
 	conn->refused = true;
 	return take_trifle(conn);
 }
