@@ -39,6 +39,11 @@
  * fork()
  *	Context and connections stay the parent's. In the child every call
  *	returns -EPERM and touches nothing.
+ *
+ * exec()
+ *	A kernel driver that does not complete a request holds up exec() in the
+ *	process that made it, SIGKILL included, until it does. tls_close() and
+ *	exit do not wait for it, nor does exec() in a forked child.
  */
 #ifndef ASYNCTLS_H
 #define ASYNCTLS_H

@@ -172,6 +172,78 @@ static void control_returns_at_once(void **state)
 	}
 }
 
+/* ---- The engine chosen by record --------------------------------------- */
+
+enum { SMALL = 200, SMALLS = 500, DEEP = 32, DEEPS = 10 };
+
+/* Records that leave one by one, then as many at once as fit the window. */
+static void write_small_then_deep(struct wire *w, struct tls_stats after[2])
+{
+	static uint8_t buf[DEEP * RECORD];
+	struct sender s = { .w = w, .from = SMALLS * SMALL,
+			    .len = DEEPS * sizeof(buf) };
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < SMALLS; i++) {
+		pattern_fill(buf, (size_t)i * SMALL, SMALL);
+		assert_int_equal(tls_write(w->conn, buf, SMALL), SMALL);
+		assert_int_equal(tls_flush(w->conn), 0);
+		peer_receives(w, (size_t)i * SMALL, SMALL);
+	}
+	after[0] = accel_stats(w);
+	pthread_create(&thread, NULL, write_stream, &s);
+	peer_receives(w, s.from, s.len);
+	pthread_join(thread, NULL);
+	after[1] = accel_stats(w);
+}
+
+static uint64_t by_cpu(const struct tls_stats *s)
+{
+	return s->tx_records[TLS_BY_CPU];
+}
+
+/*
+ * Whatever is learnt: fewer than 256 bytes are for the CPU, but one record in
+ * 256, and 16 or more full records for the device.
+ */
+static void small_records_go_to_the_cpu_and_deep_queues_to_the_device(
+	void **state)
+{
+	struct wire_options options = accel_blocking(TLS_CONTEXT_WORKER);
+	struct tls_stats s[2];
+	struct wire w;
+
+	(void)state;
+	options.hybrid = TLS_HYBRID_ON;
+	accel_open(&w, options);
+	accel_set("parallelism", 16);
+	write_small_then_deep(&w, s);
+	print_message("%ju of %d small records by the CPU, %ju of %d large\n",
+		      by_cpu(&s[0]), SMALLS, by_cpu(&s[1]) - by_cpu(&s[0]),
+		      DEEPS * DEEP);
+	assert_true(by_cpu(&s[0]) >= SMALLS - 1 - SMALLS / 256);
+	/* each write has a last record, and few behind it */
+	assert_true(by_cpu(&s[1]) - by_cpu(&s[0]) <= DEEPS * DEEP / 2);
+	assert_int_equal(s[1].failovers, 0);
+	wire_free(&w);
+}
+
+static void switched_off_all_records_go_to_the_device(void **state)
+{
+	struct wire_options options = accel_blocking(TLS_CONTEXT_WORKER);
+	struct tls_stats s[2];
+	struct wire w;
+
+	(void)state;
+	options.hybrid = TLS_HYBRID_OFF;
+	accel_open(&w, options);
+	accel_set("parallelism", 16);
+	write_small_then_deep(&w, s);
+	assert_int_equal(by_cpu(&s[1]), 0);
+	wire_free(&w);
+}
+
 /* ---- Deferred transmit ------------------------------------------------- */
 
 enum { AWAY = 10000 /* ms */, LATENCY = 50, WAYS = 3 };
@@ -285,6 +357,9 @@ int main(void)
 		ACCEL_TEST(a_stream_sealed_in_any_order_of_completion_is_right),
 		ACCEL_TEST(a_stream_opened_in_any_order_of_completion_is_right),
 		ACCEL_TEST(control_returns_at_once),
+		ACCEL_TEST(
+			small_records_go_to_the_cpu_and_deep_queues_to_the_device),
+		ACCEL_TEST(switched_off_all_records_go_to_the_device),
 		ACCEL_TEST(
 			what_is_written_leaves_while_the_application_is_away_for_10_s),
 	};

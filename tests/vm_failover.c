@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +23,17 @@
 
 #include "accel_wire.h"
 #include "tls_pair.h"
+
+static void assert_exited(pid_t pid)
+{
+	int status;
+
+	assert_true(pid > 0);
+	while (waitpid(pid, &status, 0) < 0)
+		assert_int_equal(errno, EINTR);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
 
 /* ---- Failover ---------------------------------------------------------- */
 
@@ -302,6 +314,66 @@ static void memory_of_held_requests_is_parked_until_they_are_released(
 	park_and_release(TLS_CONTEXT_LOOP, ACCEL_OPEN);
 }
 
+/* ---- exec() ------------------------------------------------------------ */
+
+/* Becomes true(1), with held requests of its own. */
+static void hold_and_exec(void)
+{
+	char *const args[] = { "true", NULL };
+	struct wire w;
+
+	accel_open(&w, (struct wire_options){ .kind = TLS_CONTEXT_LOOP });
+	hold(&w, ACCEL_SEAL);
+	execv("/bin/true", args);
+	_exit(1);
+}
+
+static bool ends_within(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, ms) == 1;
+}
+
+static void exec_waits_until_the_driver_lets_go(void **state)
+{
+	int fd[2];
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0); /* tells of the exec() */
+	pid = fork();
+	if (pid == 0)
+		hold_and_exec();
+	close(fd[1]);
+	accel_wait_for("held", HELD);
+	assert_false(ends_within(fd[0], 1000));
+	accel_set("release", 0);
+	assert_true(ends_within(fd[0], 10000));
+	assert_exited(pid);
+	close(fd[0]);
+}
+
+/* ... but not in a child of the process that made the requests. */
+static void exec_in_a_child_does_not_wait(void **state)
+{
+	char *const args[] = { "true", NULL };
+	struct wire w;
+	pid_t pid;
+
+	(void)state;
+	accel_open(&w, (struct wire_options){ .kind = TLS_CONTEXT_LOOP });
+	hold(&w, ACCEL_SEAL);
+	pid = fork();
+	if (pid == 0) {
+		execv("/bin/true", args);
+		_exit(1);
+	}
+	assert_exited(pid);
+	assert_int_equal(accel_get("held"), HELD);
+	wire_free(&w);
+}
+
 /* ---- What goes away ---------------------------------------------------- */
 
 /* Until the kernel has records again: it is tried after a rest. */
@@ -426,17 +498,6 @@ static pid_t spawn_child(struct wire *w)
 	_exit(0);
 }
 
-static void assert_exited(pid_t pid)
-{
-	int status;
-
-	assert_true(pid > 0);
-	while (waitpid(pid, &status, 0) < 0)
-		assert_int_equal(errno, EINTR);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
 /* Small enough for a flush that nobody receives yet. */
 enum { IN_FLIGHT = 16, SMALL = 4096, FORKS = 4 };
 
@@ -528,6 +589,8 @@ int main(void)
 		ACCEL_TEST(a_context_with_held_requests_can_be_freed),
 		ACCEL_TEST(
 			memory_of_held_requests_is_parked_until_they_are_released),
+		ACCEL_TEST(exec_waits_until_the_driver_lets_go),
+		ACCEL_TEST(exec_in_a_child_does_not_wait),
 		ACCEL_TEST(a_socket_that_dies_breaks_no_stream),
 		ACCEL_TEST(a_driver_that_is_unloaded_breaks_no_stream),
 		ACCEL_TEST(fork_with_records_in_flight_corrupts_nothing),

@@ -127,6 +127,7 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	config.depth = o->depth;
 	config.max_memory = o->max_memory;
 	config.deadline_ms = o->deadline_ms;
+	config.hybrid = o->hybrid;
 	config.record_size = o->record_size;
 	config.record_ramp = o->record_ramp;
 	config.rekey_records = o->rekey_records;

@@ -36,6 +36,7 @@ struct wire_options {
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
 	bool not_recorded;	  /* else by tests/recorder.h */
+	enum tls_hybrid hybrid;
 };
 
 struct wire {
