@@ -3,12 +3,13 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /*
  * Memory is asked of the system a mebibyte at a time. Of what nobody holds, one
  * account may come to hold a quarter, beside many that hold little.
  */
-enum { SEGMENT_BYTES = 1 << 20, SPARE_SHARE = 4 };
+enum { SEGMENT_BYTES = 1 << 20, SPARE_SHARE = 4, KEEP_SHARE = 4 };
 
 struct pool_segment {
 	struct pool_segment *next;
@@ -21,6 +22,7 @@ void pool_init(struct pool *pool, size_t block_size, size_t sure,
 {
 	*pool = (struct pool){
 		.block_size = block_size,
+		.page_size = (size_t)sysconf(_SC_PAGESIZE),
 		.sure = sure,
 		.limit = limit_bytes / block_size,
 	};
@@ -48,6 +50,21 @@ void pool_destroy(struct pool *pool)
 	*pool = (struct pool){ 0 };
 }
 
+static void push(struct block **list, struct block *block)
+{
+	block->next = *list;
+	*list = block;
+}
+
+static struct block *pop(struct block **list)
+{
+	struct block *b = *list;
+
+	*list = b->next;
+	b->next = NULL;
+	return b;
+}
+
 static bool grow(struct pool *pool)
 {
 	const size_t len = segment_len(pool);
@@ -71,9 +88,10 @@ static bool grow(struct pool *pool)
 	madvise(s->data, len, MADV_DONTDUMP);
 	while (i--) {
 		s->blocks[i].pool = pool;
+		s->blocks[i].index = (unsigned)i;
+		s->blocks[i].is_cold = true;
 		s->blocks[i].data = s->data + i * pool->block_size;
-		s->blocks[i].next = pool->free;
-		pool->free = &s->blocks[i];
+		push(&pool->cold, &s->blocks[i]);
 	}
 	s->next = pool->segments;
 	pool->segments = s;
@@ -85,11 +103,15 @@ struct block *pool_take_unowned(struct pool *pool)
 {
 	struct block *b;
 
-	if (!pool->free && !grow(pool))
-		return NULL;
-	b = pool->free;
-	pool->free = b->next;
-	b->next = NULL;
+	if (pool->free) {
+		b = pop(&pool->free);
+		pool->free_count--;
+	} else {
+		if (!pool->cold && !grow(pool))
+			return NULL;
+		b = pop(&pool->cold);
+		b->is_cold = false;
+	}
 	b->used = 0;
 	b->refs = 1;
 	return b;
@@ -133,10 +155,50 @@ struct block *pool_take(struct pool_account *account)
 	return pool_may_take(account) ? pool_take_surely(account) : NULL;
 }
 
+static bool keeps_too_much(const struct pool *pool)
+{
+	return pool->free_count > pool->limit / KEEP_SHARE &&
+	       pool->free_count > 3 * pool->held;
+}
+
+/* Is it there, and cold? Then a page shared with it is nobody's. */
+static bool is_cold(const struct pool *pool, const struct block *neighbour,
+		    unsigned index)
+{
+	return index < segment_blocks(pool) && neighbour->is_cold &&
+	       pool->page_size <= pool->block_size;
+}
+
+/* The system takes back the pages that nobody else's memory is in. */
+static void cool(struct pool *pool, struct block *block)
+{
+	const uintptr_t mask = pool->page_size - 1;
+	uintptr_t begin = (uintptr_t)block->data;
+	uintptr_t end = begin + pool->block_size;
+
+	if (!is_cold(pool, block - 1, block->index - 1))
+		begin += mask;
+	if (is_cold(pool, block + 1, block->index + 1))
+		end += mask;
+	begin &= ~mask;
+	end &= ~mask;
+	if (begin < end)
+		madvise((void *)begin, end - begin, MADV_DONTNEED);
+	block->is_cold = true;
+	push(&pool->cold, block);
+}
+
 static void give_back(struct block *block)
 {
-	block->next = block->pool->free;
-	block->pool->free = block;
+	struct pool *pool = block->pool;
+	int i;
+
+	push(&pool->free, block);
+	pool->free_count++;
+	for (i = 0; i < 2 && keeps_too_much(pool); i++) {
+		pool->free_count--;
+		cool(pool, pop(&pool->free));
+	}
 }
 
 void block_get(struct block *block)

@@ -4,6 +4,9 @@
  * of a context up to a limit, in mappings of their own that a fork() does not
  * copy (a kernel driver may be writing to them).
  *
+ * What is free is kept, up to a quarter of the limit or three times what is
+ * held; pages of more than that are the system's again.
+ *
  * Every account may always hold a few blocks, so that each connection can move
  * however many there are; more only within the limit, and within an equal share
  * of it or while much of it is left.
@@ -22,12 +25,17 @@ struct block {
 	size_t used;
 	unsigned refs;
 	unsigned parked; /* abandoned requests that a driver may write to it */
+	unsigned index : 31; /* among its neighbours in memory */
+	bool is_cold : 1;
 };
 
 struct pool {
 	size_t block_size;
+	size_t page_size;
 	size_t sure; /* blocks that every account may hold */
 	struct block *free;
+	size_t free_count;
+	struct block *cold; /* free too, but the system has their pages */
 	struct pool_segment *segments;
 	size_t limit; /* blocks */
 	size_t held;

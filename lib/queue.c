@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KEPT = 64 };
+
 struct slot_array {
 	struct slot_array *next;
 	struct slot slots[];
@@ -34,10 +36,30 @@ static struct slot_array *borrow(struct slot_cache *cache)
 
 	if (a) {
 		cache->free = a->next;
-		return a;
+		cache->free_count--;
+	} else {
+		cache->allocations++;
+		a = malloc(sizeof(*a) + cache->size * sizeof(struct slot));
 	}
-	cache->allocations++;
-	return malloc(sizeof(*a) + cache->size * sizeof(struct slot));
+	cache->lent += a != NULL;
+	return a;
+}
+
+static void give_back(struct slot_cache *cache, struct slot_array *a)
+{
+	int i;
+
+	cache->lent--;
+	cache->free_count++;
+	a->next = cache->free;
+	cache->free = a;
+	for (i = 0; i < 2 && cache->free_count > KEPT &&
+		    cache->free_count > 3 * cache->lent; i++) {
+		a = cache->free;
+		cache->free = a->next;
+		cache->free_count--;
+		free(a);
+	}
 }
 
 void queue_init(struct queue *q, struct slot_cache *cache)
@@ -126,8 +148,7 @@ static void settle(struct queue *q)
 {
 	if (queue_count(q))
 		return;
-	q->array->next = q->cache->free;
-	q->cache->free = q->array;
+	give_back(q->cache, q->array);
 	q->array = NULL;
 }
 

@@ -57,10 +57,14 @@ struct slot {
 	struct block *side_block;
 };
 
-/* Arrays of slots, lent to the connections that have something in flight. */
+/*
+ * Arrays of slots, lent to the connections that have something in flight. Those
+ * given back are kept, up to 64 or three times those that are lent.
+ */
 struct slot_cache {
 	unsigned size; /* slots in an array, a power of two */
 	struct slot_array *free;
+	unsigned free_count, lent;
 	uint64_t allocations;
 };
 

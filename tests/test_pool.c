@@ -221,6 +221,97 @@ static void carving_starts_afresh_when_nothing_is_left_in_the_block(
 	assert_int_equal(a.held, 1);
 }
 
+static size_t count(const struct block *list)
+{
+	size_t n = 0;
+
+	for (; list; list = list->next)
+		n++;
+	return n;
+}
+
+/* A burst, and what is free after it. */
+static void burst(struct pool_account *a, int blocks)
+{
+	struct block *held[8 * LIMIT];
+	int i, n = take_all(a, held, blocks);
+
+	assert_int_equal(n, blocks);
+	for (i = 0; i < n; i++)
+		memset(held[i]->data, 1, BLOCK_SIZE);
+	put_all(a, held, n);
+}
+
+static void after_a_burst_pages_go_back_to_the_system(void **state)
+{
+	struct pool_account a = { .pool = &pool };
+	struct block *b;
+	size_t zeros = 0;
+	int i;
+
+	(void)state;
+	pool.limit = 8 * LIMIT;
+	burst(&a, 8 * LIMIT);
+	for (i = 0; i < 8 * LIMIT; i++)
+		burst(&a, 1);
+	assert_int_equal(pool.free_count, 8 * LIMIT / 4);
+	assert_true(count(pool.cold) >= 8 * LIMIT * 3 / 4);
+	for (b = pool.cold; b; b = b->next)
+		for (i = 0; i < BLOCK_SIZE; i += 1024)
+			zeros += b->data[i] == 0;
+	/* what shares a page with one that is warm stays */
+	assert_true(zeros > 8 * LIMIT * 3 / 4 * (BLOCK_SIZE / 1024) * 8 / 10);
+	burst(&a, 8 * LIMIT);
+}
+
+static void a_load_that_comes_and_goes_keeps_its_pages(void **state)
+{
+	struct pool_account a = { .pool = &pool }, steady = { .pool = &pool };
+	struct block *held[2 * LIMIT];
+	int i, n;
+
+	(void)state;
+	pool.limit = 8 * LIMIT;
+	n = take_all(&steady, held, 2 * LIMIT);
+	assert_int_equal(n, 2 * LIMIT);
+	burst(&a, 4 * LIMIT);
+	assert_int_equal(pool.free_count, 4 * LIMIT);
+	for (i = 0; i < 10; i++)
+		burst(&a, 4 * LIMIT);
+	assert_int_equal(pool.free_count, 4 * LIMIT);
+	put_all(&steady, held, n);
+}
+
+/* Neighbours that are held lose nothing to one that is given up. */
+static void a_block_keeps_its_bytes_when_its_neighbours_go_cold(void **state)
+{
+	struct pool_account a = { .pool = &pool }, kept = { .pool = &pool };
+	struct block *all[8 * LIMIT], *mine[LIMIT];
+	int i, j, n, m = 0;
+
+	(void)state;
+	pool.limit = 8 * LIMIT;
+	n = take_all(&a, all, 8 * LIMIT);
+	for (i = 0; i < n; i++) {
+		memset(all[i]->data, i + 1, BLOCK_SIZE);
+		if (i % 8 == 3) { /* the owner changes, the bytes do not */
+			a.held--;
+			pool.owners += kept.held++ == 0;
+			mine[m++] = all[i];
+		} else {
+			block_put(&a, all[i]);
+		}
+	}
+	for (i = 0; i < 8 * LIMIT; i++)
+		burst(&a, 1);
+	assert_true(count(pool.cold) > 0);
+	for (i = 0; i < m; i++)
+		for (j = 0; j < BLOCK_SIZE; j++)
+			assert_int_equal(mine[i]->data[j],
+					 (uint8_t)(i * 8 + 3 + 1));
+	put_all(&kept, mine, m);
+}
+
 static void a_child_has_no_copy_of_a_block(void **state)
 {
 	struct pool_account a = { .pool = &pool };
@@ -271,6 +362,15 @@ int main(void)
 			carving_puts_pieces_side_by_side, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			carving_starts_afresh_when_nothing_is_left_in_the_block,
+			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			after_a_burst_pages_go_back_to_the_system, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			a_load_that_comes_and_goes_keeps_its_pages, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			a_block_keeps_its_bytes_when_its_neighbours_go_cold,
 			setup, teardown),
 		cmocka_unit_test_setup_teardown(a_child_has_no_copy_of_a_block,
 						setup, teardown),

@@ -150,6 +150,27 @@ static void an_empty_line_has_no_memory_and_takes_none_new(void **state)
 	assert_int_equal(cache.allocations, before);
 }
 
+static void memory_of_many_lines_is_not_kept_for_good(void **state)
+{
+	struct queue many[500];
+	int i, turn;
+
+	(void)state;
+	for (i = 0; i < 500; i++) {
+		queue_init(&many[i], &cache);
+		assert_non_null(queue_push(&many[i], gen, 0));
+	}
+	for (i = 0; i < 500; i++)
+		queue_unpush(&many[i], &account);
+	assert_true(cache.free_count < 300);
+	for (turn = 0; turn < 500; turn++) {
+		queue_push(&q, gen, 0);
+		queue_unpush(&q, &account);
+	}
+	assert_int_equal(cache.free_count, 64);
+	assert_int_equal(cache.lent, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +193,9 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			an_empty_line_has_no_memory_and_takes_none_new, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			memory_of_many_lines_is_not_kept_for_good, setup,
 			teardown),
 	};
 

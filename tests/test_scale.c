@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -272,9 +273,68 @@ static void peers_that_never_read_do_not_stop_the_others(void **state)
 	echo_on_all(50);
 }
 
+static size_t resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	size_t total, pages = 0;
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%zu %zu", &total, &pages), 2);
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
+/* Beside its socket. The first one of a process pays for libcrypto's tables. */
+static void an_idle_connection_costs_at_most_4_kib_and_no_descriptor(
+	void **state)
+{
+	struct tls_context *ctx = loop_context();
+	static int fd[CONNECTIONS][2];
+	struct tls_conn *conns[CONNECTIONS];
+	int i, descriptors;
+	size_t bytes = 0;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	allow_descriptors();
+	for (i = 0; i < CONNECTIONS; i++) {
+		socket_pair(fd[i], false);
+		set_blocking(fd[i][0], false);
+	}
+	for (i = 0; i < CONNECTIONS; i++) {
+		if (end_take(&conns[i], ctx, fd[i][0], 0, TLS_AES_128_GCM))
+			fail_msg("%s", tls_last_error());
+		if (i == 0) {
+			descriptors = count_descriptors();
+			bytes = resident();
+		}
+	}
+	tls_context_process(ctx);
+	bytes = resident() - bytes;
+	print_message("%zu bytes a connection\n", bytes / CONNECTIONS);
+	assert_true(bytes <= 4096 * CONNECTIONS);
+	assert_int_equal(count_descriptors(), descriptors);
+	for (i = 0; i < CONNECTIONS; i++) {
+		tls_close(conns[i], 0);
+		close(fd[i][0]);
+		close(fd[i][1]);
+	}
+	tls_context_free(ctx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		/* the first: no memory is there from earlier ones */
+		cmocka_unit_test(
+			an_idle_connection_costs_at_most_4_kib_and_no_descriptor),
 		cmocka_unit_test(a_thousand_connections_echo_on_one_context),
 		cmocka_unit_test(peers_that_never_read_do_not_stop_the_others),
 	};
