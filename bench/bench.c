@@ -52,9 +52,10 @@ static void print_requests(const struct shared *r, struct cost cost)
 	uint64_t ns = r->end_ns - r->begin_ns;
 
 	printf(", \"requests\": %llu, \"wall_ns\": %llu, "
-	       "\"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
+	       "\"bytes\": %llu, \"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
 	       "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p99_9_us\": %.2f",
 	       (unsigned long long)r->requests, (unsigned long long)ns,
+	       (unsigned long long)r->bytes,
 	       (double)r->requests * 1e9 / (double)ns,
 	       (cost.user + cost.sys) * 1e6 / (double)r->requests,
 	       r->percentiles[0], r->percentiles[1], r->percentiles[2]);
@@ -80,6 +81,8 @@ static const struct workload {
 	  print_bulk },
 	{ "request", "64 bytes answered by --size, on --conns connections",
 	  request_response, print_requests },
+	{ "fetch", "clients only: --path of a server of files at --port", fetch,
+	  print_requests },
 	{ "memory", "of --conns connections, idle and active", memory,
 	  print_memory },
 	{ 0 },
@@ -99,6 +102,8 @@ static void help(void)
 	     "  --ms N          how long to go on (1000)\n"
 	     "  --bytes N[KMG]  receive: length of the stream (1G)\n"
 	     "  --conns N       request, memory: connections (1)\n"
+	     "  --port N        fetch: of the server, on 127.0.0.1\n"
+	     "  --path P        fetch: the file, as HTTP names it\n"
 	     "  --pairs N       send, both: threads on as many processors, the\n"
 	     "                  peer of each on the same one\n"
 	     "  --cipher C      aes-128-gcm (default), aes-256-gcm,\n"
@@ -109,6 +114,7 @@ static void help(void)
 	     "  --cc NAME       congestion control of both ends (reno)\n"
 	     "  --nodelay       TCP_NODELAY on both ends\n"
 	     "  --epoll         send, both: non-blocking, waiting in epoll\n"
+	     "  --ktls          OpenSSL: let the kernel seal\n"
 	     "  --engine E      libasynctls: cpu (default), afalg, auto\n"
 	     "  --context K     libasynctls: loop (default) or worker");
 }
@@ -118,6 +124,8 @@ static const struct option flags[] = {
 	{ "ms", required_argument, NULL, 'm' },
 	{ "bytes", required_argument, NULL, 'b' },
 	{ "conns", required_argument, NULL, 'N' },
+	{ "port", required_argument, NULL, 'o' },
+	{ "path", required_argument, NULL, 'a' },
 	{ "pairs", required_argument, NULL, 'T' },
 	{ "cipher", required_argument, NULL, 'c' },
 	{ "version", required_argument, NULL, 'v' },
@@ -126,6 +134,7 @@ static const struct option flags[] = {
 	{ "cc", required_argument, NULL, 'C' },
 	{ "nodelay", no_argument, NULL, 'n' },
 	{ "epoll", no_argument, NULL, 'e' },
+	{ "ktls", no_argument, NULL, 't' },
 	{ "engine", required_argument, NULL, 'E' },
 	{ "context", required_argument, NULL, 'k' },
 	{ "help", no_argument, NULL, 'h' },
@@ -179,6 +188,12 @@ static void take_option(int flag)
 	case 'N':
 		o->conns = (unsigned)parse_number("conns", optarg, 1, 100000);
 		break;
+	case 'o':
+		o->port = (unsigned)parse_number("port", optarg, 1, 65535);
+		break;
+	case 'a':
+		o->path = optarg;
+		break;
 	case 'T':
 		o->pairs = (unsigned)parse_number("pairs", optarg, 1, 64);
 		break;
@@ -202,6 +217,9 @@ static void take_option(int flag)
 		break;
 	case 'e':
 		o->epoll = true;
+		break;
+	case 't':
+		o->ktls = true;
 		break;
 	case 'E':
 		o->engine = optarg;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/types.h>
 
 struct cipher {
@@ -28,6 +29,8 @@ struct options {
 	unsigned ms;	/* how long to go on */
 	size_t bytes;	/* of a stream sealed beforehand */
 	unsigned conns;
+	unsigned port;	  /* of somebody else's server */
+	const char *path; /* to ask it for */
 	unsigned pairs; /* threads, each with a connection and its peer */
 	const struct cipher *cipher;
 	int version;	/* 12 or 13 */
@@ -35,6 +38,7 @@ struct options {
 	bool epoll;
 	bool nodelay;
 	const char *cc; /* congestion control */
+	bool ktls; /* OpenSSL only */
 	/* libasynctls only */
 	const char *engine, *context;
 };
@@ -109,9 +113,13 @@ void shared_sum(struct shared *shared, int n);
 int net_listen(void);
 int net_accept(int listener);
 int net_connect(int listener);
+int net_connect_port(unsigned port);
 /* contender.open(), and only then Nagle's algorithm as the options say. */
 void *net_open(int fd, enum side side, bool under_test);
 void net_nonblocking(int fd);
+int net_epoll(void);
+/* epoll_ctl(), with what as data.ptr. */
+void net_watch(int epoll, int op, int fd, uint32_t events, void *what);
 
 /* Fork the peer, which calls begin_peer(); wait_peer() exits if it failed. */
 pid_t fork_peer(void (*run)(int listener, struct shared *), int listener,
@@ -126,6 +134,8 @@ void bulk_send(struct shared *shared, struct cost *cost);
 void bulk_both(struct shared *shared, struct cost *cost);
 void bulk_receive(struct shared *shared, struct cost *cost);
 void request_response(struct shared *shared, struct cost *cost);
+/* Only clients: of a server of files that somebody else runs. */
+void fetch(struct shared *shared, struct cost *cost);
 void memory(struct shared *shared, struct cost *cost);
 
 /* For a contender that serves requests in its own way. */

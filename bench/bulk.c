@@ -9,24 +9,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { BUFFER = 256 << 10 };
 
 /* ---- Sending ------------------------------------------------------------- */
-
-/* Of a non-blocking sender: an epoll with its one descriptor. */
-static int writable_epoll(int fd)
-{
-	struct epoll_event event = { .events = EPOLLOUT | EPOLLET };
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event))
-		die("epoll: %s", strerror(errno));
-	return epoll;
-}
 
 static void write_all(void *end, int epoll, const char *buf, size_t len)
 {
@@ -67,7 +55,8 @@ static void send_on(int fd, struct shared *shared, struct cost *cost)
 
 	if (options.epoll) {
 		net_nonblocking(fd);
-		epoll = writable_epoll(fd);
+		epoll = net_epoll();
+		net_watch(epoll, EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET, NULL);
 	}
 	shared->begin_ns = now_ns();
 	shared->bytes = write_for(end, epoll, options.ms);

@@ -111,18 +111,34 @@ int net_accept(int listener)
 	return fd;
 }
 
-int net_connect(int listener)
+static int connect_to(const struct sockaddr_in *addr)
 {
-	struct sockaddr_in addr;
-	socklen_t len = sizeof(addr);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd >= 0)
 		set_options(fd);
-	if (fd < 0 || getsockname(listener, (struct sockaddr *)&addr, &len) ||
-	    connect(fd, (struct sockaddr *)&addr, len))
+	if (fd < 0 || connect(fd, (const void *)addr, sizeof(*addr)))
 		die("connect: %s", strerror(errno));
 	return fd;
+}
+
+int net_connect(int listener)
+{
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+
+	if (getsockname(listener, (struct sockaddr *)&addr, &len))
+		die("getsockname: %s", strerror(errno));
+	return connect_to(&addr);
+}
+
+int net_connect_port(unsigned port)
+{
+	return connect_to(&(struct sockaddr_in){
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	});
 }
 
 void *net_open(int fd, enum side side, bool under_test)
@@ -131,6 +147,23 @@ void *net_open(int fd, enum side side, bool under_test)
 
 	set_nodelay(fd, options.nodelay);
 	return end;
+}
+
+int net_epoll(void)
+{
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	if (epoll < 0)
+		die("epoll: %s", strerror(errno));
+	return epoll;
+}
+
+void net_watch(int epoll, int op, int fd, uint32_t events, void *what)
+{
+	struct epoll_event event = { .events = events, .data.ptr = what };
+
+	if (epoll_ctl(epoll, op, fd, &event))
+		die("epoll_ctl: %s", strerror(errno));
 }
 
 void net_nonblocking(int fd)

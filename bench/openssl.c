@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bench-openssl: SSL_write() and SSL_read(). */
 #include "bench.h"
+#include "common.h"
 #include "openssl_end.h"
 
 #include <errno.h>
@@ -12,13 +13,16 @@ static void prepare(void)
 {
 	ctx[SERVER] = openssl_ctx(SERVER);
 	ctx[CLIENT] = openssl_ctx(CLIENT);
+	if (options.ktls)
+		SSL_CTX_set_options(ctx[SERVER], SSL_OP_ENABLE_KTLS);
 }
 
 static void *open_end(int fd, enum side side, bool under_test)
 {
 	SSL *ssl = openssl_open(ctx[side], fd, side);
 
-	(void)under_test;
+	if (under_test && options.ktls && !BIO_get_ktls_send(SSL_get_wbio(ssl)))
+		die("the kernel does not take over the sending (kTLS)");
 	if (options.epoll)
 		SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
 					  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

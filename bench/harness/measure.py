@@ -15,6 +15,8 @@ class Failed(Exception):
 def run_once(case):
 	command = [*case.contender.prefix, case.contender.program,
 		*case.arguments, *case.contender.flags]
+	server = case.contender.server
+	before = server.cpu_seconds() if server else 0
 	try:
 		done = subprocess.run(command, capture_output=True, text=True,
 			timeout=PATIENCE, check=False)
@@ -26,7 +28,13 @@ def run_once(case):
 		lines = done.stderr.strip().splitlines() or ["exit status %d" %
 			done.returncode]
 		raise Failed(lines[0])
-	return json.loads(done.stdout)
+	result = json.loads(done.stdout)
+	if server:
+		# The one to be measured: with handshakes, few beside the files.
+		used = server.cpu_seconds() - before
+		result.update(gb_per_s=result["bytes"] / result["wall_ns"],
+			cpu_s_per_gb=used * 1e9 / result["bytes"])
+	return result
 
 
 class Results:

@@ -16,6 +16,7 @@ class Contender:
 	program: str
 	flags: tuple = ()
 	prefix: tuple = ()	# what the program is started with
+	server: object = None	# that it is a client of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,8 @@ QUICK = Effort(True, 2, 150, "192M", 300)
 
 
 def words(size):
+	if size >= KIB * KIB:
+		return "%d MiB" % (size // KIB // KIB)
 	return "%d KiB" % (size // KIB) if size >= KIB else "%d B" % size
 
 
@@ -75,6 +78,19 @@ class Contenders:
 			prefix=new_openssl)] if new_openssl else []
 		self.gnutls = [make("GnuTLS", "bench-gnutls")] if there(
 			"bench-gnutls") else []
+		self.in_vm = [
+			self.plain,
+			self.openssl,
+			make("OpenSSL, kTLS", "bench-openssl", "--ktls"),
+			make("libkcapi", "bench-kcapi"),
+			self.asynctls,
+			make("libasynctls, afalg", "bench-asynctls",
+				"--engine", "afalg"),
+			make("libasynctls, afalg, pcrypt", "bench-asynctls",
+				"--engine", "afalg", prefix=("env", "ASYNCTLS_DRIVER="
+				"pcrypt(generic-gcm-aesni)")),
+		]
+		self.client = make("", "bench-openssl")
 		self.afalg = [make("libasynctls, afalg", "bench-asynctls",
 			"--engine", "afalg")] if afalg else []
 
@@ -162,6 +178,29 @@ def memory(c, effort):
 			0, effort.connections)
 
 
+FILES = (4 * KIB, 64 * KIB, KIB * KIB)
+
+
+def files(c, effort, servers):
+	"""The load comes from bench-openssl, on the second processor."""
+	for size in FILES[1:2] if effort.quick else FILES:
+		for server in servers:
+			yield Case("files", "Files over HTTPS, 16 connections: %s, "
+				"TLS 1.3" % AES128, dataclasses.replace(c.client,
+				name=server.name, server=server), ("fetch", "--cpu",
+				"1", "--conns", "16", "--nodelay", "--ms",
+				str(effort.ms), "--port", str(server.port),
+				"--path", "/%d" % size), words(size), size, 16)
+
+
+def vm(c, effort):
+	for contender in c.in_vm:
+		yield Case("vm", "In a VM without KVM, Debian's kernel, bulk send "
+			"of 16 KiB writes to a sink: %s, TLS 1.3 (only ratios "
+			"mean something)" % AES128, contender,
+			("send", "--ms", "1500"), "16 KiB", 16 * KIB)
+
+
 WORKLOADS = {
 	"send": send,
 	"receive": receive,
@@ -173,5 +212,6 @@ WORKLOADS = {
 
 
 def cases(names, contenders, effort):
-	for name in names:
-		yield from WORKLOADS[name](contenders, effort)
+	for name, workload in WORKLOADS.items():
+		if name in names:
+			yield from workload(contenders, effort)

@@ -6,6 +6,7 @@ import rich.table
 
 # What a cell of each workload shows: attribute, format; the first has min-max.
 CELLS = {
+	"vm": (("gb_per_s", "%.4f"), ("cpu_s_per_gb", "%.1f")),
 	"bulk": (("gb_per_s", "%.2f"), ("cpu_s_per_gb", "%.2f")),
 	"request": (("requests_per_s", "%.0f"), ("p50_us", "%.0f"),
 		("p99_us", "%.0f"), ("p99_9_us", "%.0f")),
@@ -13,6 +14,7 @@ CELLS = {
 		("takeover_us", "%.1f")),
 }
 LEGEND = {
+	"vm": "GB/s (least–most) · CPU s/GB",
 	"bulk": "GB/s (least–most) · CPU s/GB",
 	"request": "requests/s (least–most) · p50 · p99 · p99.9 µs",
 	"memory": "idle bytes · active bytes · µs to take over",
