@@ -204,6 +204,34 @@ static void a_key_update_before_the_hand_over_is_survived_or_declined(
 	tls_pair_free(&pair);
 }
 
+static void limit_fragments(SSL *server, SSL *client)
+{
+	(void)server;
+	assert_int_equal(SSL_set_tlsext_max_fragment_length(
+				 client, TLSEXT_max_fragment_length_512), 1);
+}
+
+/* OpenSSL ends a connection whose records are longer. */
+static void records_are_as_short_as_was_negotiated(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	struct tls_pair pair;
+	struct tls_conn *conn;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .version = versions[i / 2],
+					 .prepare = limit_fragments });
+		conn = hand_over(i % 2 ? pair.client : pair.server);
+		converse(conn, i % 2 ? pair.server : pair.client);
+		assert_int_equal(tls_close(conn, 1000), 0);
+		tls_pair_free(&pair);
+	}
+}
+
 static void tls_1_1_is_declined_and_the_ssl_stays_usable(void **state)
 {
 	struct tls_pair pair;
@@ -302,6 +330,7 @@ int main(void)
 		cmocka_unit_test(what_openssl_had_decrypted_comes_first),
 		cmocka_unit_test(
 			a_key_update_before_the_hand_over_is_survived_or_declined),
+		cmocka_unit_test(records_are_as_short_as_was_negotiated),
 		cmocka_unit_test(tls_1_1_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(another_suite_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(an_unprepared_context_is_declined),

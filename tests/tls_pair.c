@@ -72,7 +72,12 @@ static int set_certificate(SSL_CTX *sctx, SSL_CTX *cctx, bool client_cert)
 
 static int set_protocol(SSL_CTX *ctx, const struct tls_pair_options *options)
 {
-	int version = options->version ? options->version : TLS1_3_VERSION;
+	int version = TLS1_3_VERSION;
+
+	if (options->version)
+		version = options->version;
+	else if (options->suite && strncmp(options->suite, "TLS_", 4) != 0)
+		version = TLS1_2_VERSION;
 
 	if (SSL_CTX_set_min_proto_version(ctx, version) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, version) != 1)
@@ -87,6 +92,28 @@ static int set_protocol(SSL_CTX *ctx, const struct tls_pair_options *options)
 	    SSL_CTX_set_num_tickets(ctx, options->tickets) != 1)
 		return complain("tickets");
 	return 0;
+}
+
+static unsigned use_psk(uint8_t *psk)
+{
+	memset(psk, 7, 16);
+	return 16;
+}
+
+static unsigned client_psk(SSL *ssl, const char *hint, char *identity,
+			   unsigned max_identity, unsigned char *psk,
+			   unsigned max_psk)
+{
+	(void)ssl, (void)hint, (void)max_psk;
+	snprintf(identity, max_identity, "me");
+	return use_psk(psk);
+}
+
+static unsigned server_psk(SSL *ssl, const char *identity, unsigned char *psk,
+			   unsigned max_psk)
+{
+	(void)ssl, (void)identity, (void)max_psk;
+	return use_psk(psk);
 }
 
 static int make_contexts(struct tls_pair *pair,
@@ -110,6 +137,11 @@ static int make_contexts(struct tls_pair *pair,
 	    set_protocol(pair->sctx, options) ||
 	    set_protocol(pair->cctx, options))
 		return -1;
+	if (options->psk) {
+		SSL_CTX_set_psk_client_callback(pair->cctx, client_psk);
+		SSL_CTX_set_psk_server_callback(pair->sctx, server_psk);
+		SSL_CTX_set_dh_auto(pair->sctx, 1);
+	}
 	if (options->prepare_ctx) {
 		options->prepare_ctx(pair->sctx);
 		options->prepare_ctx(pair->cctx);

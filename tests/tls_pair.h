@@ -14,11 +14,12 @@
 /* Everything zero: TLS 1.3, default suite and tickets, TCP, blocking. */
 struct tls_pair_options {
 	const char *suite; /* by OpenSSL's name, before TLS 1.3 a list */
-	int version;       /* the only one spoken */
+	int version;       /* the only one spoken; 0: the suite's, else 1.3 */
 	bool set_tickets;
 	size_t tickets;    /* that the server sends, if set_tickets */
 	bool unix_sockets; /* a socketpair instead of TCP over 127.0.0.1 */
 	bool nonblocking;  /* left so after the handshake */
+	bool psk;	   /* both have a key for TLS 1.2's PSK suites */
 	bool client_cert;  /* the server asks for one, the client has one */
 	/*
 	 * Put a relay between the ends which carries at most that many bytes

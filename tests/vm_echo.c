@@ -191,6 +191,32 @@ static void echo_openssl(const char *suite, const char *driver, bool async,
 		assert_in_flight(&s);
 }
 
+/* The plain drivers, with little room before what they seal. */
+static void test_inline_tls12(void **state)
+{
+	(void)state;
+	echo_library("ECDHE-ECDSA-AES128-GCM-SHA256", inline_gcm, false, LESS);
+	echo_openssl("ECDHE-ECDSA-AES256-GCM-SHA384", inline_gcm, false, LESS);
+	echo_library("ECDHE-ECDSA-CHACHA20-POLY1305", NULL, false, LESS);
+	echo_openssl("ECDHE-ECDSA-CHACHA20-POLY1305", NULL, false, LESS);
+}
+
+static void test_ccm(void **state)
+{
+	(void)state;
+	echo_library("TLS_AES_128_CCM_SHA256", NULL, false, LESS);
+	echo_openssl("TLS_AES_128_CCM_SHA256", NULL, false, LESS);
+	echo_library("ECDHE-ECDSA-AES128-CCM", NULL, false, LESS);
+	echo_openssl("ECDHE-ECDSA-AES256-CCM", NULL, false, LESS);
+}
+
+static void test_async_tls12(void **state)
+{
+	(void)state;
+	echo_library("ECDHE-ECDSA-AES256-GCM-SHA384", async_gcm, true, LESS);
+	echo_openssl("ECDHE-ECDSA-AES128-GCM-SHA256", async_gcm, true, LESS);
+}
+
 static void test_inline_aes_128_library(void **state)
 {
 	(void)state;
@@ -582,7 +608,10 @@ int main(void)
 		cmocka_unit_test(test_inline_aes_256_openssl),
 		cmocka_unit_test(test_chacha_library),
 		cmocka_unit_test(test_chacha_openssl),
+		cmocka_unit_test(test_inline_tls12),
+		cmocka_unit_test(test_ccm),
 		cmocka_unit_test(test_auto_with_pcrypt),
+		cmocka_unit_test(test_async_tls12),
 		cmocka_unit_test(test_async_aes_128_library),
 		cmocka_unit_test(test_async_aes_128_openssl),
 		cmocka_unit_test(test_async_aes_256_library),
