@@ -52,7 +52,8 @@ static void print_requests(const struct shared *r, struct cost cost)
 	uint64_t ns = r->end_ns - r->begin_ns;
 
 	printf(", \"requests\": %llu, \"wall_ns\": %llu, "
-	       "\"bytes\": %llu, \"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
+	       "\"bytes\": %llu, \"requests_per_s\": %.1f, "
+	       "\"cpu_us_per_request\": %.3f, "
 	       "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p99_9_us\": %.2f",
 	       (unsigned long long)r->requests, (unsigned long long)ns,
 	       (unsigned long long)r->bytes,
@@ -64,8 +65,8 @@ static void print_requests(const struct shared *r, struct cost cost)
 static void print_memory(const struct shared *r, struct cost cost)
 {
 	(void)cost;
-	printf(", \"idle_bytes\": %.0f, \"active_bytes\": %.0f",
-	       r->idle_bytes, r->active_bytes);
+	printf(", \"idle_bytes\": %.0f, \"active_bytes\": %.0f", r->idle_bytes,
+	       r->active_bytes);
 }
 
 static const struct workload {
@@ -92,8 +93,7 @@ static void help(void)
 {
 	const struct workload *w;
 
-	printf("usage: %s WORKLOAD [options]\n",
-	       program_invocation_short_name);
+	printf("usage: %s WORKLOAD [options]\n", program_invocation_short_name);
 	puts("Measure one library; prints one line of JSON.\n");
 	for (w = workloads; w->name; w++)
 		printf("  %-15s %s\n", w->name, w->what);
@@ -104,7 +104,8 @@ static void help(void)
 	     "  --conns N       request, memory: connections (1)\n"
 	     "  --port N        fetch: of the server, on 127.0.0.1\n"
 	     "  --path P        fetch: the file, as HTTP names it\n"
-	     "  --pairs N       send, both: threads on as many processors, the\n"
+	     "  --pairs N       send, both: threads on as many processors, "
+	     "the\n"
 	     "                  peer of each on the same one\n"
 	     "  --cipher C      aes-128-gcm (default), aes-256-gcm,\n"
 	     "                  chacha20-poly1305\n"
@@ -149,7 +150,8 @@ static const struct cipher *parse_cipher(const char *text)
 		if (!strcmp(text, ciphers[i].flag))
 			return &ciphers[i];
 	die_usage("--cipher wants aes-128-gcm, aes-256-gcm or "
-		  "chacha20-poly1305, not '%s'", text);
+		  "chacha20-poly1305, not '%s'",
+		  text);
 }
 
 static int parse_version(const char *text)

@@ -25,20 +25,20 @@ struct cipher {
 
 struct options {
 	const char *workload;
-	size_t size;	/* bytes of a write, or of a response */
-	unsigned ms;	/* how long to go on */
-	size_t bytes;	/* of a stream sealed beforehand */
+	size_t size;  /* bytes of a write, or of a response */
+	unsigned ms;  /* how long to go on */
+	size_t bytes; /* of a stream sealed beforehand */
 	unsigned conns;
-	unsigned port;	  /* of somebody else's server */
+	unsigned port;    /* of somebody else's server */
 	const char *path; /* to ask it for */
-	unsigned pairs; /* threads, each with a connection and its peer */
+	unsigned pairs;   /* threads, each with a connection and its peer */
 	const struct cipher *cipher;
-	int version;	/* 12 or 13 */
+	int version; /* 12 or 13 */
 	int cpu, peer_cpu;
 	bool epoll;
 	bool nodelay;
 	const char *cc; /* congestion control */
-	bool ktls; /* OpenSSL only */
+	bool ktls;      /* OpenSSL only */
 	/* libasynctls only */
 	const char *engine, *context;
 };
@@ -51,10 +51,10 @@ struct cost {
 /* What both processes write their results to. */
 struct shared {
 	uint64_t begin_ns, end_ns; /* first write, last byte received */
-	uint64_t bytes;		   /* of plaintext, or raw at a sink */
+	uint64_t bytes;            /* of plaintext, or raw at a sink */
 	uint64_t requests;
 	struct cost peer;
-	double percentiles[3]; /* p50, p99, p99.9 in microseconds */
+	double percentiles[3];           /* p50, p99, p99.9 in microseconds */
 	double idle_bytes, active_bytes; /* resident, per connection */
 };
 

@@ -148,8 +148,7 @@ static void report(const struct latencies *l, struct shared *shared)
 	shared->requests = l->count;
 }
 
-void clients_run(struct client *clients, size_t response,
-		 struct shared *shared)
+void clients_run(struct client *clients, size_t response, struct shared *shared)
 {
 	struct latencies l = { 0 };
 	struct cost before;

@@ -15,7 +15,7 @@ struct client {
 	struct sealed requests;
 	unsigned next, count; /* of requests */
 	uint64_t begin_ns;
-	size_t got;	  /* plaintext of the response */
+	size_t got;        /* plaintext of the response */
 	uint8_t header[5]; /* of the record that is arriving */
 	size_t header_got, record_left;
 };

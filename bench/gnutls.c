@@ -110,8 +110,7 @@ static const char *library(void)
 {
 	static char words[64];
 
-	snprintf(words, sizeof(words), "GnuTLS %s",
-		 gnutls_check_version(NULL));
+	snprintf(words, sizeof(words), "GnuTLS %s", gnutls_check_version(NULL));
 	return words;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench-kcapi: the kernel's drivers by libkcapi's own calls, one record at a
- * time: its asynchronous ones take one IV for all records, which TLS cannot use.
- * There is no handshake, and a key of zeros: the sink opens nothing. It can
- * only send.
+ * time: its asynchronous ones take one IV for all records, which TLS cannot
+ * use. There is no handshake, and a key of zeros: the sink opens nothing. It
+ * can only send.
  */
 #include "bench.h"
 #include "common.h"

@@ -57,7 +57,7 @@ static int respond(struct served *s, int epoll)
 	s->blocked = s->owed;
 	if (s->blocked != blocked)
 		net_watch(epoll, EPOLL_CTL_MOD, s->fd,
-		      s->blocked ? EPOLLOUT : EPOLLIN, s);
+			  s->blocked ? EPOLLOUT : EPOLLIN, s);
 	return 0;
 }
 
@@ -104,7 +104,8 @@ static void serve_epoll(void **ends, const int *fds, unsigned n)
 	free(served);
 }
 
-/* ---- Both ----------------------------------------------------------------- */
+/* ---- Both -----------------------------------------------------------------
+ */
 
 static void clients(int listener, struct shared *shared)
 {

@@ -198,7 +198,7 @@ def vm(c, effort):
 		yield Case("vm", "In a VM without KVM, Debian's kernel, bulk send "
 			"of 16 KiB writes to a sink: %s, TLS 1.3 (only ratios "
 			"mean something)" % AES128, contender,
-			("send", "--ms", "1500"), "16 KiB", 16 * KIB)
+			("send", "--ms", "800"), "16 KiB", 16 * KIB)
 
 
 WORKLOADS = {

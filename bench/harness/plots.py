@@ -74,7 +74,7 @@ def latency(results, path):
 	lines = curves(results, "request", size=plan.KIB)
 	if not lines:
 		return None
-	figure, ax = axes("Latency of requests answered by 1 KiB: p50, p99, p99.9",
+	figure, ax = axes("Latency of requests answered by 1 KiB",
 		"µs")
 	counts = sorted({c.connections for cases in lines.values()
 		for c in cases})
@@ -87,8 +87,10 @@ def latency(results, path):
 			ys += [float("nan")]	# a gap between the counts
 		ax.plot(xs, ys, marker="o", color=COLOURS.get(name), label=name)
 	ax.set_yscale("log")
-	ax.set_xticks([4 * i + 1 for i in range(len(counts))],
-		["%d connection%s" % (n, "" if n == 1 else "s") for n in counts])
+	ax.set_xticks([4 * i + j for i in range(len(counts)) for j in range(3)],
+		["%s%s" % (part, "\n%d connection%s" % (n, "" if n == 1 else "s")
+			if part == "p99" else "")
+		for n in counts for part in ("p50", "p99", "p99.9")])
 	return save(figure, ax, path)
 
 

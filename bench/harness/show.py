@@ -73,7 +73,17 @@ def failures(results, console):
 			highlight=False)
 
 
-def markdown(results):
+def versions(results):
+	return sorted({run["library"] for runs in results.runs.values()
+		for run in runs if not run["contender"] == "plain"})
+
+
+def markdown(results, goals, about):
+	machine = about["machine"]
+	yield "Measured %s: %s, %d processors, %s; %s; commit %s.\n" % (
+		about["date"], machine["processor"], machine["processors"],
+		machine["kernel"], ", ".join(versions(results)),
+		machine["commit"])
 	for title, workload, columns, rows in tables(results):
 		yield "%s; %s.\n" % (title, LEGEND[style(workload)].replace(
 			" (least–most)", ""))
@@ -84,6 +94,19 @@ def markdown(results):
 				cell(results, row[c], False) if c in row else "–"
 				for c in columns))
 		yield ""
+	yield from targets_markdown(goals)
+
+
+def targets_markdown(goals):
+	yield "| what | goal | measured | |"
+	yield "|---|---|---|---|"
+	for goal in goals:
+		if goal.ratio is not None:
+			yield "| %s | %s %g × | %.2f × (%.4g against %.4g %s) | %s |" % (
+				goal.what, "≥" if goal.least else "≤", goal.goal,
+				goal.ratio, goal.ours, goal.theirs, goal.unit,
+				"met" if goal.met else "**missed**")
+	yield ""
 
 
 def record(results):
