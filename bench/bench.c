@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static const struct cipher ciphers[] = {
 	{ "aes-128-gcm", "TLS_AES_128_GCM_SHA256",
@@ -249,15 +248,6 @@ static void parse(int argc, char **argv)
 	options.workload = argv[optind];
 }
 
-static void allow_descriptors(void)
-{
-	struct rlimit limit;
-
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static const struct workload *find_workload(void)
 {
 	const struct workload *w;
@@ -310,7 +300,7 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	w = find_workload();
 	check_options();
-	allow_descriptors();
+	allow_many_descriptors();
 	signal(SIGPIPE, SIG_IGN);
 	shared = shared_new();
 	pin(options.cpu);

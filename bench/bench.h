@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/epoll.h>
 #include <sys/types.h>
 
 struct cipher {
@@ -117,9 +116,6 @@ int net_connect_port(unsigned port);
 /* contender.open(), and only then Nagle's algorithm as the options say. */
 void *net_open(int fd, enum side side, bool under_test);
 void net_nonblocking(int fd);
-int net_epoll(void);
-/* epoll_ctl(), with what as data.ptr. */
-void net_watch(int epoll, int op, int fd, uint32_t events, void *what);
 
 /* Fork the peer, which calls begin_peer(); wait_peer() exits if it failed. */
 pid_t fork_peer(void (*run)(int listener, struct shared *), int listener,

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,8 +56,8 @@ static void send_on(int fd, struct shared *shared, struct cost *cost)
 
 	if (options.epoll) {
 		net_nonblocking(fd);
-		epoll = net_epoll();
-		net_watch(epoll, EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET, NULL);
+		epoll = new_epoll();
+		watch(epoll, EPOLL_CTL_ADD, fd, EPOLLOUT | EPOLLET, NULL);
 	}
 	shared->begin_ns = now_ns();
 	shared->bytes = write_for(end, epoll, options.ms);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 enum { EVENTS = 256, PER_MS = 300 };
@@ -152,12 +153,12 @@ void clients_run(struct client *clients, size_t response, struct shared *shared)
 {
 	struct latencies l = { 0 };
 	struct cost before;
-	int epoll = net_epoll();
+	int epoll = new_epoll();
 	unsigned i;
 
 	for (i = 0; i < options.conns; i++)
-		net_watch(epoll, EPOLL_CTL_ADD, clients[i].fd, EPOLLIN,
-			  &clients[i]);
+		watch(epoll, EPOLL_CTL_ADD, clients[i].fd, EPOLLIN,
+		      &clients[i]);
 	before = cost_now();
 	shared->begin_ns = now_ns();
 	ask_for(clients, response, epoll, &l,

@@ -149,23 +149,6 @@ void *net_open(int fd, enum side side, bool under_test)
 	return end;
 }
 
-int net_epoll(void)
-{
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	if (epoll < 0)
-		die("epoll: %s", strerror(errno));
-	return epoll;
-}
-
-void net_watch(int epoll, int op, int fd, uint32_t events, void *what)
-{
-	struct epoll_event event = { .events = events, .data.ptr = what };
-
-	if (epoll_ctl(epoll, op, fd, &event))
-		die("epoll_ctl: %s", strerror(errno));
-}
-
 void net_nonblocking(int fd)
 {
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))

@@ -4,9 +4,11 @@
  * each of options.conns connections. The server is what is measured.
  */
 #include "clients.h"
+#include "common.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 
 enum { EVENTS = 256 };
 
@@ -56,8 +58,8 @@ static int respond(struct served *s, int epoll)
 	}
 	s->blocked = s->owed;
 	if (s->blocked != blocked)
-		net_watch(epoll, EPOLL_CTL_MOD, s->fd,
-			  s->blocked ? EPOLLOUT : EPOLLIN, s);
+		watch(epoll, EPOLL_CTL_MOD, s->fd,
+		      s->blocked ? EPOLLOUT : EPOLLIN, s);
 	return 0;
 }
 
@@ -81,14 +83,14 @@ static void serve_epoll(void **ends, const int *fds, unsigned n)
 {
 	struct served *served = calloc(n, sizeof(*served));
 	struct epoll_event events[EVENTS];
-	int epoll = net_epoll(), got, i;
+	int epoll = new_epoll(), got, i;
 	unsigned open = n;
 
 	for (i = 0; i < (int)n; i++) {
 		served[i].end = ends[i];
 		served[i].fd = fds[i];
 		net_nonblocking(fds[i]);
-		net_watch(epoll, EPOLL_CTL_ADD, fds[i], EPOLLIN, &served[i]);
+		watch(epoll, EPOLL_CTL_ADD, fds[i], EPOLLIN, &served[i]);
 	}
 	while (open) {
 		got = epoll_wait(epoll, events, EVENTS, -1);
@@ -96,7 +98,7 @@ static void serve_epoll(void **ends, const int *fds, unsigned n)
 			struct served *s = events[i].data.ptr;
 
 			if (serve_event(s, epoll)) {
-				net_watch(epoll, EPOLL_CTL_DEL, s->fd, 0, NULL);
+				watch(epoll, EPOLL_CTL_DEL, s->fd, 0, NULL);
 				open--;
 			}
 		}

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -233,4 +235,31 @@ int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void allow_many_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+int new_epoll(void)
+{
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	if (epoll < 0)
+		die("epoll_create1: %s", strerror(errno));
+	return epoll;
+}
+
+void watch(int epoll, int op, int fd, uint32_t events, void *what)
+{
+	struct epoll_event event = { .events = events, .data.ptr = what };
+
+	if (epoll_ctl(epoll, op, fd, &event))
+		die("epoll_ctl: %s", strerror(errno));
 }

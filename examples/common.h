@@ -68,4 +68,14 @@ pthread_t start_thread(void *(*run)(void *), void *arg);
 /* Of a clock that nobody sets. */
 int64_t now_ms(void);
 
+/*
+ * As many descriptors as may be: the usual soft limit of 1,024 would limit the
+ * clients, too.
+ */
+void allow_many_descriptors(void);
+
+int new_epoll(void);
+/* epoll_ctl(), with what as data.ptr. */
+void watch(int epoll, int op, int fd, uint32_t events, void *what);
+
 #endif

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 static void help(const struct server_program *program)
@@ -118,17 +116,6 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o)
 	return ssl_ctx;
 }
 
-/* The usual soft limit of 1,024 descriptors would limit the clients, too. */
-static void allow_many_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 int prepare_process(void)
 {
 	sigset_t signals;
@@ -145,23 +132,6 @@ int prepare_process(void)
 	if (fd < 0)
 		die("signalfd: %s", strerror(errno));
 	return fd;
-}
-
-int new_epoll(void)
-{
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	if (epoll < 0)
-		die("epoll_create1: %s", strerror(errno));
-	return epoll;
-}
-
-void watch(int epoll, int op, int fd, uint32_t events, void *what)
-{
-	struct epoll_event event = { .events = events, .data.ptr = what };
-
-	if (epoll_ctl(epoll, op, fd, &event))
-		die("epoll_ctl: %s", strerror(errno));
 }
 
 void stats_print(const struct tls_stats *stats)

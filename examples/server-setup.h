@@ -36,10 +36,6 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o);
  */
 int prepare_process(void);
 
-int new_epoll(void);
-/* epoll_ctl(), with what as data.ptr. */
-void watch(int epoll, int op, int fd, uint32_t events, void *what);
-
 void stats_print(const struct tls_stats *stats);
 
 #endif

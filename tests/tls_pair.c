@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tls_pair.h"
+#include "certificate.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,33 +25,11 @@ static int complain(const char *what)
 
 /* ---- Contexts ---------------------------------------------------------- */
 
-static X509 *self_signed(EVP_PKEY *key)
-{
-	X509 *cert = X509_new();
-	X509_NAME *name;
-
-	if (!cert)
-		return NULL;
-	name = X509_get_subject_name(cert);
-	if (X509_set_version(cert, 2) &&
-	    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1) &&
-	    X509_gmtime_adj(X509_getm_notBefore(cert), -60) &&
-	    X509_gmtime_adj(X509_getm_notAfter(cert), 3600) &&
-	    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-				       (const unsigned char *)"localhost", -1,
-				       -1, 0) &&
-	    X509_set_issuer_name(cert, name) && X509_set_pubkey(cert, key) &&
-	    X509_sign(cert, key, EVP_sha256()))
-		return cert;
-	X509_free(cert);
-	return NULL;
-}
-
 /* One certificate for both ends, trusted by both. */
 static int set_certificate(SSL_CTX *sctx, SSL_CTX *cctx, bool client_cert)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *cert = key ? self_signed(key) : NULL;
+	X509 *cert = key ? certificate_new(key) : NULL;
 	bool ok;
 
 	ok = cert && SSL_CTX_use_certificate(sctx, cert) == 1 &&
