@@ -23,19 +23,18 @@
 static void help(void)
 {
 	puts("usage: echo-client --port N [options]\n"
-	     "Send bytes to a TLS 1.3 server that echoes, and compare.\n\n"
+	     "Send bytes to a TLS server that echoes, and compare.\n\n"
 	     "  --port N        the server's port\n"
 	     "  --host H        the server (default: 127.0.0.1)\n"
 	     "  --file F        send this file\n"
 	     "  --bytes N[KMG]  send as many made-up bytes (default: 16M)\n"
 	     "  --ca FILE       verify the server by these certificates, PEM\n"
-	     "  --cipher SUITE  for example TLS_AES_128_GCM_SHA256\n"
 	     "  --resume        connect twice, the second time with a session "
 	     "ticket of the\n"
 	     "                  first connection\n"
 	     "  --timeout N     seconds without progress to give up after "
 	     "(30)");
-	puts(ENGINE_HELP "  --help          print this");
+	puts(TLS_HELP ENGINE_HELP "  --help          print this");
 }
 
 static const struct option flags[] = {
@@ -44,6 +43,7 @@ static const struct option flags[] = {
 	{ "file", required_argument, NULL, 'f' },
 	{ "bytes", required_argument, NULL, 'b' },
 	{ "ca", required_argument, NULL, 'a' },
+	{ "tls", required_argument, NULL, 'T' },
 	{ "cipher", required_argument, NULL, 'C' },
 	{ "resume", no_argument, NULL, 'r' },
 	{ "timeout", required_argument, NULL, 't' },
@@ -73,6 +73,9 @@ static void take_option(struct client_options *o, int flag)
 		break;
 	case 'a':
 		o->ca = optarg;
+		break;
+	case 'T':
+		o->tls = optarg;
 		break;
 	case 'C':
 		o->cipher = optarg;
@@ -152,11 +155,9 @@ SSL_CTX *client_ssl_ctx(const struct client_options *o)
 {
 	SSL_CTX *ssl_ctx = SSL_CTX_new(TLS_client_method());
 
-	if (!ssl_ctx || !SSL_CTX_set_min_proto_version(ssl_ctx, TLS1_3_VERSION))
+	if (!ssl_ctx)
 		die("OpenSSL: %s", openssl_words());
-	if (o->cipher && !SSL_CTX_set_ciphersuites(ssl_ctx, o->cipher))
-		die_usage("--cipher: OpenSSL knows no TLS 1.3 suite '%s'",
-			  o->cipher);
+	choose_tls(ssl_ctx, o->tls, o->cipher);
 	if (o->ca) {
 		if (!SSL_CTX_load_verify_locations(ssl_ctx, o->ca, NULL))
 			die("cannot use %s: %s", o->ca, openssl_words());

@@ -10,7 +10,7 @@
 #include "common.h"
 
 struct client_options {
-	const char *host, *port, *file, *cipher, *ca;
+	const char *host, *port, *file, *tls, *cipher, *ca;
 	uint64_t bytes;
 	bool bytes_given;
 	bool resume;

@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,32 @@ const char *openssl_words(void)
 		return reason;
 	return system_error ? strerror(system_error)
 			    : "the peer closed the connection";
+}
+
+void choose_tls(SSL_CTX *ssl_ctx, const char *version, const char *cipher)
+{
+	int min = TLS1_2_VERSION, max = 0; /* the latest */
+	bool of_tls13 = cipher && !strncmp(cipher, "TLS_", 4);
+	const char *tls12 = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:"
+			    "DHE+AESGCM:DHE+CHACHA20:!AESCCM8:!PSK";
+	const char *tls13 = TLS_DEFAULT_CIPHERSUITES ":TLS_AES_128_CCM_SHA256";
+
+	if (version && strcmp(version, "1.2") != 0 &&
+	    strcmp(version, "1.3") != 0)
+		die_usage("--tls: '%s' is neither 1.2 nor 1.3", version);
+	if (cipher && version && of_tls13 == !strcmp(version, "1.2"))
+		die_usage("--cipher %s is not of TLS %s", cipher, version);
+	if (of_tls13 || (version && !strcmp(version, "1.3")))
+		min = TLS1_3_VERSION;
+	else if (cipher || version)
+		max = TLS1_2_VERSION;
+	if (!SSL_CTX_set_min_proto_version(ssl_ctx, min) ||
+	    !SSL_CTX_set_max_proto_version(ssl_ctx, max))
+		die("OpenSSL: %s", openssl_words());
+	if (!SSL_CTX_set_ciphersuites(ssl_ctx, of_tls13 ? cipher : tls13) ||
+	    !SSL_CTX_set_cipher_list(ssl_ctx, cipher && !of_tls13 ? cipher :
+								     tls12))
+		die_usage("--cipher: OpenSSL knows no suite '%s'", cipher);
 }
 
 /* The library logs what KeyUpdates make, OpenSSL what the handshake made. */

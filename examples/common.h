@@ -50,6 +50,19 @@ int listen_on(const char *host, const char *port, char *name, size_t len);
 struct sockaddr;
 void name_address(const struct sockaddr *addr, char *buf, size_t len);
 
+/*
+ * Versions and suites: TLS 1.2 with the suites that can be handed over and 1.3,
+ * or one of them ("1.2", "1.3"), and one cipher suite, of TLS 1.3 or by
+ * OpenSSL's name one of TLS 1.2, which settles the version. NULL: no matter.
+ */
+struct ssl_ctx_st;
+void choose_tls(struct ssl_ctx_st *ssl_ctx, const char *version,
+		const char *cipher);
+#define TLS_HELP                                                               \
+	"  --tls V         1.2 or 1.3 (default: both)\n"                       \
+	"  --cipher SUITE  for example TLS_AES_128_GCM_SHA256, or of TLS 1.2\n" \
+	"                  ECDHE-ECDSA-AES128-GCM-SHA256\n"
+
 /* The words for OpenSSL's last error, or errno's where it has none. */
 const char *openssl_words(void);
 
@@ -58,7 +71,6 @@ const char *openssl_words(void);
  * for Wireshark. The first of these before tls_context_new(), the second before
  * tls_handoff_prepare().
  */
-struct ssl_ctx_st;
 void keylog_config(struct tls_config *config);
 void keylog_ssl_ctx(struct ssl_ctx_st *ssl_ctx);
 

@@ -110,7 +110,7 @@ int main(int argc, char **argv)
 	static const struct server_program program = {
 		.usage = "usage: echo-server --cert FILE --key FILE --port N "
 			 "[options]\n"
-			 "Send back whatever TLS 1.3 clients send, until "
+			 "Send back whatever TLS clients send, until "
 			 "SIGTERM.\n",
 	};
 	static const struct service service = {

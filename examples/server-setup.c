@@ -22,7 +22,7 @@ static void help(const struct server_program *program)
 	     "  --host H        address to listen on (default: 127.0.0.1)\n"
 	     "  --threads N     each has a context of its own (default: 1)\n"
 	     "  --stats         print a line of JSON at the end");
-	puts(ENGINE_HELP "  --help          print this");
+	puts(TLS_HELP ENGINE_HELP "  --help          print this");
 }
 
 static const struct option common_flags[] = {
@@ -32,6 +32,8 @@ static const struct option common_flags[] = {
 	{ "host", required_argument, NULL, 'H' },
 	{ "threads", required_argument, NULL, 't' },
 	{ "stats", no_argument, NULL, 's' },
+	{ "tls", required_argument, NULL, 'T' },
+	{ "cipher", required_argument, NULL, 'C' },
 	{ "help", no_argument, NULL, 'h' },
 	ENGINE_LONG_OPTIONS,
 };
@@ -59,6 +61,12 @@ static void take_option(struct server_options *o,
 		break;
 	case 't':
 		o->threads = (unsigned)parse_number("threads", optarg, 1, 1024);
+		break;
+	case 'T':
+		o->tls = optarg;
+		break;
+	case 'C':
+		o->cipher = optarg;
 		break;
 	case 's':
 		o->stats = true;
@@ -105,8 +113,9 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o)
 {
 	SSL_CTX *ssl_ctx = SSL_CTX_new(TLS_server_method());
 
-	if (!ssl_ctx || !SSL_CTX_set_min_proto_version(ssl_ctx, TLS1_3_VERSION))
+	if (!ssl_ctx)
 		die("OpenSSL: %s", openssl_words());
+	choose_tls(ssl_ctx, o->tls, o->cipher);
 	if (SSL_CTX_use_certificate_chain_file(ssl_ctx, o->cert) != 1)
 		die("cannot use the certificate %s: %s", o->cert,
 		    openssl_words());

@@ -10,7 +10,7 @@
 #include "common.h"
 
 struct server_options {
-	const char *cert, *key, *host, *port;
+	const char *cert, *key, *host, *port, *tls, *cipher;
 	unsigned threads;
 	bool stats;
 	struct tls_config config;

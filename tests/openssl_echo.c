@@ -6,6 +6,7 @@
  *	openssl_echo [-c SUITE] [-k BYTES] server CERT KEY [PORT]
  *	openssl_echo [-c SUITE] [-k BYTES] client IPV4 PORT BYTES
  *
+ * -c: a suite of TLS 1.3, or by OpenSSL's name one of TLS 1.2, and no other
  * -k: ask for a KeyUpdate in both directions every so many bytes sent.
  */
 #include <arpa/inet.h>
@@ -132,6 +133,15 @@ static void serve(SSL_CTX *ctx, const char *port)
 	}
 }
 
+static int choose(SSL_CTX *ctx, const char *suite)
+{
+	if (!strncmp(suite, "TLS_", 4))
+		return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) &&
+		       SSL_CTX_set_ciphersuites(ctx, suite);
+	return SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION) &&
+	       SSL_CTX_set_cipher_list(ctx, suite);
+}
+
 int main(int argc, char **argv)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
@@ -142,7 +152,7 @@ int main(int argc, char **argv)
 	while ((flag = getopt(argc, argv, "c:k:")) != -1) {
 		if (flag == 'k')
 			update_after = atol(optarg);
-		else if (flag != 'c' || !SSL_CTX_set_ciphersuites(ctx, optarg))
+		else if (flag != 'c' || !choose(ctx, optarg))
 			return 2;
 	}
 	argv += optind;

@@ -213,7 +213,7 @@ handshake_failures()
 	local before
 
 	before=$(grep -c 'handshake: ' "$tmp/main.err")
-	openssl s_client -tls1_2 -connect "127.0.0.1:$port" </dev/null
+	openssl s_client -tls1_1 -cipher ALL:@SECLEVEL=0 -connect "127.0.0.1:$port" </dev/null
 	printf 'GET / HTTP/1.0\r\n\r\n' >"/dev/tcp/127.0.0.1/$port"
 	: >"/dev/tcp/127.0.0.1/$port"
 	talk "$port" --bytes 100K || return 1
@@ -239,11 +239,18 @@ main_port=$port
 # ---- Server and client -------------------------------------------------------
 
 for suite in TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 \
-	TLS_CHACHA20_POLY1305_SHA256; do
+	TLS_CHACHA20_POLY1305_SHA256 TLS_AES_128_CCM_SHA256; do
 	check "16 MiB with $suite" talk_of 16777216 "$port" --bytes 16M \
 		--cipher $suite
 	check "the report names $suite" grep -q "$suite" "$tmp/talk"
 done
+for suite in AES128-GCM-SHA256 AES256-GCM-SHA384 CHACHA20-POLY1305 AES128-CCM \
+	AES256-CCM; do
+	check "16 MiB with $suite in TLS 1.2" talk_of 16777216 "$port" \
+		--bytes 16M --cipher ECDHE-ECDSA-$suite
+	check "the report names TLS 1.2" grep -q "TLSv1.2 TLS_ECDHE" "$tmp/talk"
+done
+check "TLS 1.2" talk_of 1024 "$port" --bytes 1K --tls 1.2
 check "a file" talk_of 3333333 "$port" --file "$tmp/file"
 check "an empty file" talk_of 0 "$port" --file "$tmp/empty"
 check "one byte" talk_of 1 "$port" --bytes 1
@@ -262,7 +269,11 @@ check "OpenSSL's client" timeout 60 "$openssl_echo" client 127.0.0.1 "$port" \
 	5000000
 check "OpenSSL's client with 50 KeyUpdates" timeout 60 "$openssl_echo" -k 100000 client 127.0.0.1 "$port" 5000000
 for suite in TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 \
-	TLS_CHACHA20_POLY1305_SHA256; do
+	TLS_CHACHA20_POLY1305_SHA256 TLS_AES_128_CCM_SHA256 \
+	ECDHE-ECDSA-AES128-GCM-SHA256 ECDHE-ECDSA-CHACHA20-POLY1305 \
+	ECDHE-ECDSA-AES256-CCM; do
+	check "OpenSSL's client with $suite" timeout 60 "$openssl_echo" \
+		-c $suite client 127.0.0.1 "$main_port" 2000000
 	start openssl "$openssl_echo" -c $suite server "$tmp/cert" "$tmp/key"
 	check "OpenSSL's server with $suite" talk_of 4194304 "$port" --bytes 4M
 	kill "$pid"
@@ -325,6 +336,9 @@ check "client: size too large" fails 2 'bytes' "$client" --port 1 \
 	--bytes 99999999999G
 check "client: file and bytes" fails 2 'exclude' "$client" --port 1 \
 	--bytes 5 --file "$tmp/file"
+check "client: unknown version" fails 2 'tls.*1.4' "$client" --port 1 --tls 1.4
+check "client: suite of another version" fails 2 'not of TLS 1.3' "$client" \
+	--port 1 --tls 1.3 --cipher ECDHE-ECDSA-AES128-GCM-SHA256
 check "client: unknown suite" fails 2 'cipher.*NOPE' "$client" --port 1 \
 	--cipher NOPE
 check "client: file missing" fails 1 "$tmp/none" "$client" --port 1 \
