@@ -11,6 +11,18 @@ import tempfile
 NAME = "bench-vm"
 
 
+def finish(command):
+	"""Run a command; when interrupted, let it stop its VM."""
+	process = subprocess.Popen(command, text=True, stdin=subprocess.DEVNULL,
+		stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+	try:
+		return process.communicate()
+	except KeyboardInterrupt:
+		process.terminate()
+		process.wait(20)
+		raise
+
+
 def libraries(program):
 	"""What the loader wants, all by its path on the host."""
 	found = subprocess.run(["ldd", program], capture_output=True, text=True,
@@ -56,15 +68,14 @@ def run_all(root, cases, runs, results):
 		for case in cases:
 			files.update([case.contender.program,
 				*libraries(case.contender.program)])
-		done = subprocess.run([os.path.join(root, "tests/vm/run"),
+		_, said = finish([os.path.join(root, "tests/vm/run"),
 			"--log-dir", work, "--timeout", "400", "--each", "360",
 			*(word for f in sorted(files)
 				for word in ("--file", "%s:%s" % (f, f))),
-			program], capture_output=True, text=True, check=False,
-			stdin=subprocess.DEVNULL)
+			program])
 		log = os.path.join(work, NAME + ".log")
 		if not os.path.exists(log):
-			why = done.stderr.strip().splitlines() or ["it said nothing"]
+			why = said.strip().splitlines() or ["it said nothing"]
 			for case in cases:
 				results.fail(case, "the VM did not run: " + why[-1])
 			return
@@ -78,12 +89,11 @@ def depth(root, build):
 		capture_output=True, text=True, check=False)
 	if made.returncode:
 		return None
-	done = subprocess.run([os.path.join(root, "tests/vm/run"),
+	said, _ = finish([os.path.join(root, "tests/vm/run"),
 		"--module", made.stdout.strip(), "--env",
 		"ASYNCTLS_TESTS=throughput*",
-		os.path.join(build, "tests/vm_bulk")], capture_output=True,
-		text=True, check=False, stdin=subprocess.DEVNULL)
-	rows = [line for line in done.stdout.splitlines() if re.search(
+		os.path.join(build, "tests/vm_bulk")])
+	rows = [line for line in said.splitlines() if re.search(
 		r"\(parallelism \d+\)|^\s*depth +\d+ ms|^\s*\d+(\s+\d+\s+\d+ %)+",
 		line)]
 	return "\n".join(rows) + "\n" if rows else None
