@@ -252,17 +252,21 @@ int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
 
 /*
  * Make connections of this SSL_CTX fit for hand-over: call once, before the
- * first handshake, and after setting a keylog callback of your own (it is
- * called in turn). Returns 0 or -errno.
+ * first handshake, and after setting a keylog or info callback of your own on it
+ * (they are called in turn). TLS 1.2 needs the info callback: one that is set on
+ * an SSL itself takes its place, and that connection is declined then.
+ * Returns 0 or -errno.
  */
 int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
 	ASYNCTLS_API(handoff_prepare);
 
 /*
  * Take a connection over from OpenSSL, both directions, after SSL_accept() or
- * SSL_connect() succeeded, as server or client. TLS 1.3 with
- * TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384 or
- * TLS_CHACHA20_POLY1305_SHA256.
+ * SSL_connect() succeeded, as server or client. TLS 1.3 and TLS 1.2, any suite
+ * with AES-GCM, ChaCha20-Poly1305 or AES-CCM (but not CCM_8), whatever its key
+ * exchange, resumed or not; max_fragment_length (RFC 6066 4) is honoured. What a
+ * peer of TLS 1.2 asks for later, a renegotiation, is refused with a warning, and
+ * the connection goes on.
  *
  * On success data read by OpenSSL but not yet by the application comes first
  * out of tls_read(). The SSL may be freed at any time, even at once; do not
@@ -285,8 +289,8 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  *		in use already, or no engine has the cipher
  * -ENOTSOCK	the descriptor is no stream socket
  * -EBUSY	OpenSSL holds bytes that belong to the connection (records read
- *		ahead, an unfinished write) or a message is under way: go on
- *		with SSL_read or SSL_write
+ *		ahead, an unfinished write), or a message or a renegotiation is
+ *		under way: go on with SSL_read or SSL_write
  * -EPROTO	keys and sequence numbers could not be proved to be in step
  * -ENOMEM
  */
@@ -497,6 +501,8 @@ int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
  * already keeps its size): 64 to 16,384. tls_config.record_size is what a
  * connection begins with. Smaller records can be opened sooner by a peer on a
  * slow network, and cost 22 bytes and an operation each. Padding comes on top.
+ * Where max_fragment_length was negotiated, records are no longer than that,
+ * whatever is set here.
  * Returns 0, or -EINVAL with words in tls_last_error().
  */
 int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
@@ -507,7 +513,8 @@ int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
  * type byte and zeros (RFC 8446 5.4) are a multiple of block bytes, or 2^14 + 1
  * where the next multiple is beyond that. 0 (to begin with) and 1: no padding;
  * at most 16,384. Padding is sealed and sent like data: tx_padding_bytes counts
- * it. Costs no copy. Returns 0, or -EINVAL with words in tls_last_error().
+ * it. Costs no copy. Returns 0, or with words in tls_last_error() -EINVAL, or
+ * -EOPNOTSUPP: records of TLS 1.2 have no padding.
  */
 int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 	ASYNCTLS_API(conn_set_padding);
@@ -530,7 +537,10 @@ int tls_conn_alert_sent(const struct tls_conn *conn)
 int tls_conn_alert_received(const struct tls_conn *conn)
 	ASYNCTLS_API(conn_alert_received);
 
-/* Write "TLSv1.3 TLS_AES_128_GCM_SHA256, afalg DRIVER" or the like to buf. */
+/*
+ * Write "TLSv1.3 TLS_AES_128_GCM_SHA256, afalg DRIVER" or the like to buf; the
+ * suite is named as IANA lists it.
+ */
 int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 	ASYNCTLS_API(conn_describe);
 
@@ -558,7 +568,11 @@ struct tls_stats {
 	uint64_t tx_bytes[TLS_BY_COUNT];   /* application bytes of them */
 	uint64_t rx_records[TLS_BY_COUNT]; /* opened, by engine */
 	uint64_t rx_bytes[TLS_BY_COUNT];
-	uint64_t tx_copied_bytes;  /* plaintext copied before sealing */
+	/*
+	 * Plaintext copied before sealing; AES-CCM with TLS 1.3 on the CPU
+	 * engine takes one copy, since it must have a record in one piece.
+	 */
+	uint64_t tx_copied_bytes;
 	uint64_t tx_padding_bytes; /* zeros sealed with it */
 	uint64_t tx_in_flight_now;  /* records in an engine */
 	uint64_t rx_in_flight_now;
