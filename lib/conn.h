@@ -50,7 +50,7 @@ struct tls_conn {
 
 	bool refusal_due; /* of a renegotiation, in TLS 1.2 */
 	bool refused;
-	unsigned updates;   /* KeyUpdates in a row, with no data between */
+	unsigned updates;   /* in a row, with no data between: see too_many() */
 	uint64_t rx_data;   /* application bytes read when the last came */
 	bool update_asked;  /* of the peer, for this generation */
 };

@@ -236,34 +236,30 @@ static void keys_are_updated_before_their_limit(void **state)
 	wire_free(&w);
 }
 
-static void a_peer_beyond_the_limit_is_asked_once(void **state)
+static void ten_records_meet_silence(void)
 {
 	int i;
 
+	for (i = 0; i < 10; i++) {
+		assert_true(wire_silent(&w));
+		wire_send(&w, RECORD_DATA, "data", 4);
+		expect_data("data", 4);
+		tls_context_process(w.ctx);
+	}
+}
+
+static void a_peer_beyond_the_limit_is_asked_once(void **state)
+{
 	(void)state;
 	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
 					     .blocking = true,
 					     .rekey_records = 8 });
-	for (i = 0; i < 10; i++) {
-		assert_true(wire_silent(&w));
-		wire_send(&w, RECORD_DATA, "data", 4);
-		expect_data("data", 4);
-		tls_context_process(w.ctx);
-	}
+	ten_records_meet_silence();
 	expect_update(UPDATE_REQUESTED);
-	for (i = 0; i < 10; i++) {
-		wire_send(&w, RECORD_DATA, "data", 4);
-		expect_data("data", 4);
-		tls_context_process(w.ctx);
-	}
+	ten_records_meet_silence();
 	assert_true(wire_silent(&w));
 	send_update(UPDATE_NOT_REQUESTED);
-	for (i = 0; i < 10; i++) {
-		assert_true(wire_silent(&w));
-		wire_send(&w, RECORD_DATA, "data", 4);
-		expect_data("data", 4);
-		tls_context_process(w.ctx);
-	}
+	ten_records_meet_silence();
 	expect_update(UPDATE_REQUESTED);
 	wire_free(&w);
 }

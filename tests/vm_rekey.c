@@ -5,6 +5,7 @@
  * roles, and both ends update at random; on pcrypt, and on the accelerator where
  * its module is loaded.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,7 +58,7 @@ static void wait_for_trim(struct tls_context *ctx)
 
 /* ---- Streams ----------------------------------------------------------- */
 
-static void stream(const char *driver, bool we_are_client)
+static void stream(const char *driver, bool we_are_client, bool failing)
 {
 	struct rekeying r = { .ctx = context_on(driver),
 			      .len = LEN,
@@ -77,8 +78,14 @@ static void stream(const char *driver, bool we_are_client)
 		      s.rx_records[TLS_BY_KERNEL], s.tx_in_flight_peak,
 		      s.rx_in_flight_peak, s.failovers);
 	assert_true(s.tx_rekeys > 5 && s.rx_rekeys > 5);
-	assert_int_equal(s.failovers, 0);
-	assert_int_equal(s.pauses, 0);
+	if (failing) {
+		assert_true(s.failovers_for[TLS_FAILOVER_TAG] > 0);
+		assert_int_equal(s.failovers_for[TLS_FAILOVER_TAG],
+				 s.failovers);
+	} else {
+		assert_int_equal(s.failovers, 0);
+		assert_int_equal(s.pauses, 0);
+	}
 	assert_true(s.tx_in_flight_peak > 1 && s.rx_in_flight_peak > 1);
 	/* of all generations, at most the transform of each direction is left */
 	wait_for_trim(r.ctx);
@@ -90,13 +97,13 @@ static void stream(const char *driver, bool we_are_client)
 static void openssls_client_with_pcrypt(void **state)
 {
 	(void)state;
-	stream(pcrypt_gcm, false);
+	stream(pcrypt_gcm, false, false);
 }
 
 static void openssls_server_with_pcrypt(void **state)
 {
 	(void)state;
-	stream(pcrypt_gcm, true);
+	stream(pcrypt_gcm, true, false);
 }
 
 static void openssl_with_an_accelerator_out_of_order(void **state)
@@ -107,8 +114,21 @@ static void openssl_with_an_accelerator_out_of_order(void **state)
 	accel_set("latency_us", 500);
 	accel_set("jitter_us", 1000);
 	accel_set("order", ACCEL_RANDOM);
-	stream(ACCEL_GCM, false);
-	stream(ACCEL_GCM, true);
+	stream(ACCEL_GCM, false, false);
+	stream(ACCEL_GCM, true, false);
+}
+
+/* Its word is not taken for a key that may be the wrong one, nor for this. */
+static void an_accelerator_that_calls_good_records_forged(void **state)
+{
+	(void)state;
+	if (!accel_present())
+		skip();
+	accel_set("order", ACCEL_RANDOM);
+	accel_set("fail_ops", ACCEL_OPEN);
+	accel_set("fail_errno", EBADMSG);
+	accel_set("fail_every", 9);
+	stream(ACCEL_GCM, false, true);
 }
 
 /* ---- Transform sockets ------------------------------------------------- */
@@ -163,6 +183,7 @@ int main(void)
 		TEST(openssls_client_with_pcrypt),
 		TEST(openssls_server_with_pcrypt),
 		TEST(openssl_with_an_accelerator_out_of_order),
+		TEST(an_accelerator_that_calls_good_records_forged),
 		TEST(the_old_transform_closes_at_its_last_completion),
 	};
 
