@@ -73,7 +73,8 @@ static void model_message(struct model *m)
 	else if (m->tls12)
 		fault(m, -EPROTO);
 	else if (type == MESSAGE_KEY_UPDATE ? m->left != 1 :
-		 type != MESSAGE_NEW_SESSION_TICKET || !m->client)
+		 type != MESSAGE_NEW_SESSION_TICKET || !m->client ||
+		 m->left > MESSAGE_TICKET_MAX)
 		fault(m, -EPROTO);
 }
 
@@ -104,14 +105,17 @@ static void model_handshake(struct model *m, const uint8_t *at, size_t len)
 
 static void model_alert(struct model *m, const uint8_t *at, size_t len)
 {
-	if (over(m))
-		return;
-	if (len == 2 && at[1] == ALERT_CLOSE_NOTIFY)
-		m->closed = true;
-	else if (len == 2 && m->tls12 && at[0] == ALERT_LEVEL_WARNING)
-		trifle(m);
-	else if (len != 2 || at[1] != ALERT_USER_CANCELED)
+	bool closes = len == 2 && at[1] == ALERT_CLOSE_NOTIFY;
+	bool warns = len == 2 && !closes &&
+		     (m->tls12 ? at[0] == ALERT_LEVEL_WARNING :
+				 at[1] == ALERT_USER_CANCELED);
+
+	if ((!closes && !warns) || (in_message(m) && !m->tls12))
 		fault(m, -EPROTO);
+	else if (warns && !over(m))
+		trifle(m);
+	else if (!over(m))
+		m->closed = true;
 }
 
 static void model_data(struct model *m, size_t len)
@@ -182,6 +186,16 @@ static void send_data(struct input *in)
 		model_record(&f.m, RECORD_DATA, NULL, len);
 }
 
+/* Whether it was asked for, and so does not count, is not modelled. */
+static void reassure(void)
+{
+	uint8_t byte = pattern_byte(f.m.data);
+
+	if (f.m.trifles == PATIENCE && !f.m.tls12 && !in_message(&f.m) &&
+	    seal(RECORD_DATA, &byte, 1, 0))
+		model_record(&f.m, RECORD_DATA, &byte, 1);
+}
+
 static void send_typed(struct input *in, uint8_t type)
 {
 	const uint8_t *at;
@@ -192,6 +206,7 @@ static void send_typed(struct input *in, uint8_t type)
 		real = at[--inner];
 	if (real == RECORD_DATA)
 		return; /* that would not be the pattern */
+	reassure();
 	if (seal(type, at, len, 0))
 		model_record(&f.m, real, at, inner);
 }
@@ -200,6 +215,7 @@ static void send_update(bool ask)
 {
 	const uint8_t message[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, ask };
 
+	reassure();
 	if (seal(RECORD_HANDSHAKE, message, sizeof(message), 0))
 		model_record(&f.m, RECORD_HANDSHAKE, message, sizeof(message));
 }
