@@ -27,7 +27,7 @@ enum {
 
 static SSL_CTX *sctx, *cctx;
 static uint8_t data[LEN + FILE_LEN];
-static int file;
+static int file, version;
 
 static struct {
 	struct tls_context *ctx;
@@ -41,11 +41,13 @@ static struct {
 	off_t file_at;
 } s;
 
-void scenario_set_up(void)
+void scenario_set_up(int tls_version)
 {
 	struct tls_pair pair;
 
+	version = tls_version;
 	open_pair(&pair, (struct tls_pair_options){ .unix_sockets = true,
+						    .version = version,
 						    PREPARED });
 	SSL_CTX_up_ref(pair.sctx);
 	SSL_CTX_up_ref(pair.cctx);
@@ -124,6 +126,8 @@ static bool echo(bool *over)
 	*over = ends_it(n);
 	if (n > 0)
 		s.held_at += (size_t)n;
+	if (n > 0 && version == TLS1_3_VERSION)
+		*over = ends_it(IN_LIBRARY(tls_conn_update_keys(s.conn, 0)));
 	return n > 0 || again(n);
 }
 
@@ -171,9 +175,12 @@ static bool client_writes(void)
 	if (LEN - s.put < PIECE)
 		len = (int)(LEN - s.put);
 	n = SSL_write(s.pair.client, data + s.put, len);
-	if (n > 0)
-		s.put += (size_t)n;
-	return n > 0;
+	if (n <= 0)
+		return false;
+	s.put += (size_t)n;
+	if (version == TLS1_3_VERSION)
+		SSL_key_update(s.pair.client, SSL_KEY_UPDATE_REQUESTED);
+	return true;
 }
 
 /* What comes is what was sent, whatever went wrong. */
@@ -197,8 +204,8 @@ static bool client_reads(bool *ended)
 /* ---- The scenario ------------------------------------------------------ */
 
 /*
- * Where it fails the SSL is as before. A second time it has all it needs, unless
- * that was lacking during the handshake.
+ * Where it fails the SSL is as before. A second time it has all it needs,
+ * unless that was lacking during the handshake.
  */
 static bool hand_over(void)
 {
@@ -277,6 +284,7 @@ bool scenario_play(struct tls_context *ctx)
 {
 	const struct tls_pair_options options = {
 		.unix_sockets = true,
+		.version = version,
 		.sctx = sctx,
 		.cctx = cctx,
 	};

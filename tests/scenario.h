@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A connection's whole life: an OpenSSL handshake, the hand-over of the server's
- * end, an echo of some records each way, close_notify both ways. It may go wrong
- * only where something was made to fail, and then with words, without a wrong
- * byte and without a wait that does not end.
+ * A connection's whole life: an OpenSSL handshake, the hand-over of the
+ * server's end, an echo of some records each way with KeyUpdates among them (in
+ * TLS 1.3), a file, close_notify both ways. It may go wrong only where something
+ * was made to fail, and then with words, without a wrong byte and without a wait
+ * that does not end.
  */
 #ifndef TESTS_SCENARIO_H
 #define TESTS_SCENARIO_H
@@ -13,8 +14,8 @@
 #include "asynctls.h"
 #include "inject.h"
 
-/* What a scenario is played with; made once. */
-void scenario_set_up(void);
+/* What scenarios of this version (TLS1_3_VERSION) are played with. */
+void scenario_set_up(int version);
 void scenario_tear_down(void);
 
 /*

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <openssl/ssl.h>
 
 #include "scenario.h"
 #include "wire.h"
@@ -19,7 +20,7 @@
 static int set_up(void **state)
 {
 	(void)state;
-	scenario_set_up();
+	scenario_set_up(TLS1_3_VERSION);
 	return 0;
 }
 
@@ -27,6 +28,13 @@ static int tear_down(void **state)
 {
 	(void)state;
 	scenario_tear_down();
+	return 0;
+}
+
+static int set_up_tls12(void **state)
+{
+	(void)state;
+	scenario_set_up(TLS1_2_VERSION);
 	return 0;
 }
 
@@ -170,5 +178,12 @@ int main(void)
 		TEST(every_result_may_be_an_error),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	const struct CMUnitTest tls12_tests[] = {
+		TEST(every_allocation_may_fail),
+		TEST(the_queue_may_be_full_at_any_time),
+	};
+	int failed = cmocka_run_group_tests(tests, set_up, tear_down);
+
+	return failed + cmocka_run_group_tests_name(
+				"TLS 1.2", tls12_tests, set_up_tls12, tear_down);
 }

@@ -52,7 +52,13 @@ static void prepare_contexts(void)
 	tls_pair_free(&pair);
 }
 
-static void open_pair(uint8_t shape)
+static void speak_tls12(SSL *ssl)
+{
+	SSL_set_min_proto_version(ssl, TLS1_2_VERSION);
+	SSL_set_max_proto_version(ssl, TLS1_2_VERSION);
+}
+
+static void start_pair(uint8_t shape)
 {
 	struct tls_pair_options options = {
 		.unix_sockets = true,
@@ -73,6 +79,10 @@ static void open_pair(uint8_t shape)
 	if (shape & 16)
 		SSL_set_ciphersuites(f.pair.client,
 				     "TLS_CHACHA20_POLY1305_SHA256");
+	if (shape & 32) {
+		speak_tls12(f.pair.client);
+		speak_tls12(f.pair.server);
+	}
 }
 
 /* ---- Steps ------------------------------------------------------------- */
@@ -158,6 +168,23 @@ static void get(int end, size_t len)
 	f.got[!end] += (size_t)n;
 }
 
+/* Of either end, whoever has it; the answer takes its own way. */
+static void update_keys(int end, bool ask)
+{
+	SSL *ssl = end == OURS ? f.ssl : f.peer;
+
+	if (!f.ready[end])
+		return;
+	if (ssl && SSL_version(ssl) == TLS1_3_VERSION)
+		SSL_key_update(ssl, ask ? SSL_KEY_UPDATE_REQUESTED :
+					  SSL_KEY_UPDATE_NOT_REQUESTED);
+	else if (!ssl && SSL_version(f.peer) == TLS1_3_VERSION)
+		require(tls_conn_update_keys(
+				f.conn, ask ? TLS_UPDATE_REQUESTED : 0) == 0);
+	/* they may be many, but not with nothing between them */
+	put(end, 1);
+}
+
 static void hand_over(void)
 {
 	int ret;
@@ -207,7 +234,10 @@ static void step(struct input *in)
 		hand_over();
 		break;
 	default:
-		require(tls_context_process(ctx) == 0);
+		if (op & 16)
+			update_keys(op & 32 ? OURS : PEER, op & 64);
+		else
+			require(tls_context_process(ctx) == 0);
 	}
 }
 
@@ -260,7 +290,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	prepare_contexts();
 	memset(&f, 0, sizeof(f));
-	open_pair(take_byte(&in));
+	start_pair(take_byte(&in));
 	while (in.left)
 		step(&in);
 	finish();
