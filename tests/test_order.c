@@ -217,6 +217,7 @@ static void a_refused_record_keeps_its_place(void **state)
 static void fail_one(const unsigned *p, int n, int turn)
 {
 	enum fake_outcome outcome[RECORDS] = { FAKE_OK };
+	const struct iovec iov = { "x", 1 };
 	struct fake_engine *fake;
 	struct wire w;
 	int bad = turn % n;
@@ -236,8 +237,13 @@ static void fail_one(const unsigned *p, int n, int turn)
 	expect_records(&w, 0, bad);
 	assert_true(wire_silent(&w));
 	assert_int_equal(tls_write(w.conn, "x", 1), -EIO);
+	assert_int_equal(tls_send(w.conn, "x", 1, TLS_MORE), -EIO);
+	assert_int_equal(tls_writev(w.conn, &iov, 1), -EIO);
+	assert_int_equal(tls_sendfile(w.conn, 0, NULL, 1), -EIO);
 	assert_int_equal(tls_flush(w.conn), -EIO);
+	assert_int_equal(tls_flush_timeout(w.conn, 0), -EIO);
 	assert_int_equal(tls_shutdown(w.conn), -EIO);
+	assert_int_equal(tls_conn_update_keys(w.conn, 0), -EIO);
 	assert_int_equal(tls_read(w.conn, content, 1), -EIO);
 	assert_string_equal(tls_conn_error(w.conn),
 			    "no engine could seal a record");

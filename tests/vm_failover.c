@@ -39,7 +39,7 @@ static void assert_exited(pid_t pid)
 
 /* What fails or is refused is done by the CPU engine, and counted. */
 static void goes_on(const char *what, void (*stream)(struct wire *, size_t),
-		    const char *counter)
+		    const char *counter, int reason)
 {
 	const uint64_t records = STREAM / RECORD;
 	struct tls_stats s;
@@ -61,6 +61,7 @@ static void goes_on(const char *what, void (*stream)(struct wire *, size_t),
 		      (int)s.failovers, (int)records);
 	assert_true(s.failovers > 0);
 	assert_int_equal(s.failovers, accel_get(counter));
+	assert_int_equal(s.failovers, s.failovers_for[reason]);
 	/* more still where a queue was seen to be full */
 	assert_true(s.tx_records[TLS_BY_CPU] + s.rx_records[TLS_BY_CPU] >=
 		    s.failovers);
@@ -81,23 +82,35 @@ static void a_full_queue_breaks_no_stream(void **state)
 	(void)state;
 	for (i = 0; i < 2; i++) {
 		accel_set("full_errno", errnos[i]);
-		goes_on(strerror(errnos[i]), transmit, "rejected");
+		goes_on(strerror(errnos[i]), transmit, "rejected",
+			TLS_FAILOVER_FULL);
 		accel_set("full_errno", errnos[i]);
-		goes_on(strerror(errnos[i]), receive, "rejected");
+		goes_on(strerror(errnos[i]), receive, "rejected",
+			TLS_FAILOVER_FULL);
 	}
 }
 
 static void a_failing_device_breaks_no_stream(void **state)
 {
+	static const struct {
+		int error, reason;
+	} fails[] = { { EIO, TLS_FAILOVER_ERROR },
+		      { ENOMEM, TLS_FAILOVER_NO_MEMORY } };
+	int i;
+
 	(void)state;
-	goes_on("fail_every", transmit, "failed");
-	goes_on("fail_every", receive, "failed");
+	for (i = 0; i < 2; i++) {
+		accel_set("fail_errno", fails[i].error);
+		goes_on("fail_every", transmit, "failed", fails[i].reason);
+		accel_set("fail_errno", fails[i].error);
+		goes_on("fail_every", receive, "failed", fails[i].reason);
+	}
 }
 
 static void a_wrong_ebadmsg_on_receive_is_put_right(void **state)
 {
 	(void)state;
-	goes_on("tag_every", receive, "failed");
+	goes_on("tag_every", receive, "failed", TLS_FAILOVER_TAG);
 }
 
 /* ... and a right one counts. */
@@ -389,13 +402,32 @@ static void transmit_until_by_kernel(struct wire *w)
 	}
 }
 
-/* Whatever AF_ALG sockets there are, as if each were broken. */
-static int break_op_sockets(void)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int fd, broken = 0;
+enum { ENOUGH = 64 };
 
-	for (fd = 3; fd < 1000; fd++) {
+/* Takes a request, and answers it with less than is due. */
+static int short_of_bytes(int *other_end)
+{
+	int fd[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	assert_int_equal(write(fd[1], "0123456789", 10), 10);
+	*other_end = fd[1];
+	return fd[0];
+}
+
+/* Takes nothing. */
+static int dead(int *other_end)
+{
+	*other_end = -1;
+	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+/* Put something else in the place of each operation socket. */
+static int replace_op_sockets(int (*by)(int *), int other_ends[ENOUGH])
+{
+	int fd, replaced = 0;
+
+	for (fd = 3; fd < 1000 && replaced < ENOUGH; fd++) {
 		socklen_t len = sizeof(int);
 		int domain, other;
 
@@ -407,25 +439,25 @@ static int break_op_sockets(void)
 			close(other);
 			continue;
 		}
-		assert_int_equal(dup2(null, fd), fd);
-		broken++;
+		other = by(&other_ends[replaced++]);
+		assert_int_equal(dup2(other, fd), fd);
+		close(other);
 	}
-	close(null);
-	return broken;
+	return replaced;
 }
 
-static void a_socket_that_dies_breaks_no_stream(void **state)
+static void survives(int (*by)(int *))
 {
+	int other_ends[ENOUGH];
 	struct tls_stats s;
 	struct wire w;
 	int broken;
 
-	(void)state;
 	accel_open(&w, accel_blocking(TLS_CONTEXT_WORKER));
 	accel_set("latency_us", 2000);
 	accel_set("parallelism", 8);
 	transmit(&w, STREAM);
-	broken = break_op_sockets();
+	broken = replace_op_sockets(by, other_ends);
 	transmit(&w, STREAM);
 	s = accel_stats(&w);
 	print_message("%d sockets broken, %ju records failed over\n", broken,
@@ -435,6 +467,21 @@ static void a_socket_that_dies_breaks_no_stream(void **state)
 	assert_true(s.failovers_for[TLS_FAILOVER_ERROR] <= (unsigned)broken);
 	transmit_until_by_kernel(&w);
 	wire_free(&w);
+	while (broken--)
+		close(other_ends[broken]);
+}
+
+static void a_socket_that_dies_breaks_no_stream(void **state)
+{
+	(void)state;
+	survives(dead);
+}
+
+/* A driver cannot make one: AF_ALG does, where it is short of room. */
+static void a_short_result_breaks_no_stream(void **state)
+{
+	(void)state;
+	survives(short_of_bytes);
 }
 
 static const char module_file[] = "/vm/asynctls_accel.ko";
@@ -592,6 +639,7 @@ int main(void)
 		ACCEL_TEST(exec_waits_until_the_driver_lets_go),
 		ACCEL_TEST(exec_in_a_child_does_not_wait),
 		ACCEL_TEST(a_socket_that_dies_breaks_no_stream),
+		ACCEL_TEST(a_short_result_breaks_no_stream),
 		ACCEL_TEST(a_driver_that_is_unloaded_breaks_no_stream),
 		ACCEL_TEST(fork_with_records_in_flight_corrupts_nothing),
 	};
