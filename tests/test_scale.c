@@ -294,7 +294,7 @@ enum { SANITIZED = 0 };
 static void an_idle_connection_costs_at_most_4_kib_and_no_descriptor(
 	void **state)
 {
-	struct tls_context *ctx = loop_context();
+	struct tls_context *ctx;
 	static int fd[CONNECTIONS][2];
 	struct tls_conn *conns[CONNECTIONS];
 	int i, descriptors;
@@ -304,6 +304,8 @@ static void an_idle_connection_costs_at_most_4_kib_and_no_descriptor(
 	if (SANITIZED)
 		skip();
 	allow_descriptors();
+	ctx = loop_context();
+	assert_non_null(ctx);
 	for (i = 0; i < CONNECTIONS; i++) {
 		socket_pair(fd[i], false);
 		set_blocking(fd[i][0], false);
