@@ -276,6 +276,33 @@ static void a_record_with_the_wrong_key_is_opened_again(void **state)
 	expect_health(false);
 }
 
+/* The engine hangs; what the CPU opens in its stead has the wrong key, too. */
+static void a_record_overdue_with_the_wrong_key_is_opened_again(void **state)
+{
+	struct dispatch *d = &w.ctx->core.dispatch;
+	struct tls_stats s;
+	int known;
+
+	(void)state;
+	for (known = 0; known < 2; known++) {
+		reopen();
+		send_records(3, 1, INT_MAX);
+		tls_context_process(w.ctx);
+		if (known) {
+			fake_complete(fake, 0, FAKE_OK); /* the KeyUpdate */
+			tls_context_process(w.ctx);
+		}
+		dispatch_expire(d, UINT64_MAX - 1);
+		assert_int_equal(fake_pending(fake), 0);
+		complete_in_order(&(struct order){ 0 }, false);
+		expect_plaintext(3, 1, INT_MAX);
+		tls_conn_stats(w.conn, &s, sizeof(s));
+		assert_int_equal(s.failovers, 3 - known);
+		assert_int_equal(s.failovers_for[TLS_FAILOVER_DEADLINE],
+				 s.failovers);
+	}
+}
+
 /* Many KeyUpdates in a row cost little more than as many records. */
 static void what_is_opened_ahead_shrinks_under_key_updates(void **state)
 {
@@ -465,6 +492,7 @@ int main(void)
 		TEST(orders_of_more_records_give_the_same_plaintext),
 		TEST(failures_among_key_updates_change_nothing),
 		TEST(a_record_with_the_wrong_key_is_opened_again),
+		TEST(a_record_overdue_with_the_wrong_key_is_opened_again),
 		TEST(what_is_opened_ahead_shrinks_under_key_updates),
 		TEST(every_order_of_transmit_gives_the_same_bytes),
 		TEST(failures_among_key_updates_change_no_bytes),
