@@ -112,7 +112,9 @@ def https_files(build, work):
 
 
 def version(server):
-	"""What nginx says of itself."""
+	"""What it is, as nginx says of itself."""
+	if server.name != "nginx":
+		return "https-files"
 	words = subprocess.run(["/proc/%d/exe" % server.process.pid, "-v"],
 		capture_output=True, text=True, check=False).stderr
 	return re.sub(r".*nginx/", "nginx ", words.strip())
