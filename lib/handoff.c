@@ -111,6 +111,9 @@ static int check_protocol(const SSL *ssl, struct handoff *h, const char **why)
 	if (version != TLS1_3_VERSION && version != TLS1_2_VERSION)
 		return refuse(-EOPNOTSUPP, why,
 			      "only TLS 1.2 and 1.3 are carried");
+	if (SSL_get_current_compression(ssl) || SSL_get_current_expansion(ssl))
+		return refuse(-EOPNOTSUPP, why,
+			      "compression is in use: set SSL_OP_NO_COMPRESSION");
 	h->plain_max = plain_max(ssl);
 	return check_suite(ssl, &h->suite, why);
 }

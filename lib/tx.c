@@ -74,7 +74,7 @@ bool tx_room(const struct tx *tx)
 
 bool tx_starved(const struct tx *tx)
 {
-	return !tx->error && !queue_count(&tx->queue);
+	return !tx->error && !tx_worn_out(tx) && !queue_count(&tx->queue);
 }
 
 /* Memory for a record in both its forms; in is the plaintext to seal. */

@@ -538,6 +538,42 @@ static void it_ends_before_its_key_is_worn_out(void **state)
 	wire_free(&w);
 }
 
+static void a_key_worn_out_already_takes_nothing(void **state)
+{
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .suite = ECDHE_AES_256_CCM,
+					     .blocking = true,
+					     .tx_seq = 1 << 22 });
+	assert_int_equal(tls_write(w.conn, "data", 4), -EKEYEXPIRED);
+	tls_context_process(w.ctx);
+	wire_expect_alert(&w, ALERT_CLOSE_NOTIFY);
+	expect_sticky(-EKEYEXPIRED);
+	wire_free(&w);
+}
+
+static uint64_t copied_by(uint16_t number)
+{
+	static uint8_t buf[10000];
+	struct tls_stats s;
+
+	begin_tls12(number, TLS_CONTEXT_LOOP);
+	assert_int_equal(tls_write(w.conn, buf, sizeof(buf)), sizeof(buf));
+	assert_int_equal(tls_conn_stats(w.conn, &s, sizeof(s)), 0);
+	wire_free(&w);
+	return s.tx_copied_bytes;
+}
+
+/* There it is to be sealed with the type byte in one piece. */
+static void ccm_is_copied_only_in_tls_1_3(void **state)
+{
+	(void)state;
+	assert_int_equal(copied_by(TLS_AES_128_CCM), 10000);
+	assert_int_equal(copied_by(ECDHE_AES_256_CCM), 0);
+	assert_int_equal(copied_by(ECDHE_AES_128_GCM), 0);
+	assert_int_equal(copied_by(ECDHE_CHACHA20), 0);
+}
+
 /* ---- Secrets ----------------------------------------------------------- */
 
 static void refused(struct tls_secrets s, int error, const char *words)
@@ -603,6 +639,8 @@ int main(void)
 		TEST(content_over_16384_bytes_is_a_record_overflow),
 		TEST(there_is_no_padding_and_no_key_update),
 		TEST(it_ends_before_its_key_is_worn_out),
+		TEST(a_key_worn_out_already_takes_nothing),
+		TEST(ccm_is_copied_only_in_tls_1_3),
 		TEST(incomplete_secrets_are_refused),
 	};
 
