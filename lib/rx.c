@@ -456,10 +456,19 @@ static void look_at_head(struct rx *rx)
 		meet_the_end(rx);
 }
 
+/* More records have come than the line has places, and it is empty again. */
+static bool more_to_cut(const struct rx *rx)
+{
+	return !queue_count(&rx->queue) && rx->chunk && !missing(rx) &&
+	       !rx->parse_error && !rx->error && !rx->closed;
+}
+
 void rx_advance(struct rx *rx)
 {
-	cut(rx);
-	look_at_head(rx);
+	do {
+		cut(rx);
+		look_at_head(rx);
+	} while (more_to_cut(rx));
 	open_ahead(rx);
 	if (!queue_count(&rx->queue) && rx->out) {
 		block_put(&rx->memory, rx->out);

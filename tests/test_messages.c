@@ -242,6 +242,25 @@ static void another_handshake_message_is_unexpected(void **state)
 	}
 }
 
+/* Legal (RFC 8446 5.1), and more at once than the line has places. */
+static void a_burst(enum tls_context_kind kind)
+{
+	int i;
+
+	begin(kind);
+	for (i = 0; i < 200; i++)
+		wire_send(&w, RECORD_DATA, "", 0);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_data("data", 4);
+	wire_free(&w);
+}
+
+static void a_burst_of_empty_records_is_passed_over(void **state)
+{
+	(void)state;
+	both_kinds(a_burst);
+}
+
 static void an_empty_handshake_record_is_unexpected(void **state)
 {
 	(void)state;
@@ -333,6 +352,7 @@ int main(void)
 		TEST(a_client_skips_tickets_that_share_a_record),
 		TEST(a_ticket_at_a_server_is_unexpected),
 		TEST(another_handshake_message_is_unexpected),
+		TEST(a_burst_of_empty_records_is_passed_over),
 		TEST(an_empty_handshake_record_is_unexpected),
 		TEST(data_inside_a_handshake_message_is_unexpected),
 		TEST(a_closure_inside_a_handshake_message_is_unexpected),
