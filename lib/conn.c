@@ -234,6 +234,18 @@ static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 	return -EPROTO;
 }
 
+/*
+ * Answers without data between are no nuisance: each KeyUpdate we asked with
+ * allows for one.
+ */
+static bool an_answer(struct tls_conn *conn)
+{
+	if (!conn->tx.asked)
+		return false;
+	conn->tx.asked--;
+	return true;
+}
+
 /* RFC 8446 4.6.3; last: nothing is behind it in its record (5.1). */
 static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			   int *alert)
@@ -251,10 +263,7 @@ static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			  "record");
 		return -EPROTO;
 	}
-	/* an answer is no nuisance, data or not */
-	if (conn->tx.asked) {
-		conn->tx.asked--;
-	} else if (too_many(conn)) {
+	if (too_many(conn) && !an_answer(conn)) {
 		say(conn, "the peer sent more than %d KeyUpdates without data "
 			  "between them", MAX_UPDATES);
 		return -EPROTO;

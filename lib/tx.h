@@ -59,7 +59,7 @@ struct tx {
 	bool update_due;       /* a KeyUpdate goes before any more data */
 	bool update_request;   /* ... and asks for the peer's */
 	unsigned updates;      /* KeyUpdates in line */
-	unsigned asked;	       /* ... that ask for the peer's, not yet answered */
+	unsigned asked;	       /* ... sent that the peer has to answer */
 	struct queue queue;
 	struct pool_account memory;
 	struct block *wire; /* records are carved from these */
