@@ -87,6 +87,7 @@ static void fill_control(struct afalg_request *request,
 	iv->ivlen = (uint32_t)cipher->kernel_iv_len;
 	afalg_iv(bytes, cipher, op->nonce);
 	memcpy(iv->iv, bytes, cipher->kernel_iv_len);
+	explicit_bzero(bytes, sizeof(bytes)); /* of record 0 it is the IV */
 	cmsg = put_header(cmsg, ALG_SET_IV, sizeof(*iv) + iv->ivlen);
 	request->msg.msg_controllen =
 		(size_t)((uint8_t *)cmsg - request->control);

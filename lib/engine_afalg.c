@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "afalg_probe.h"
@@ -184,6 +185,8 @@ static void completed(struct ring_op *ring_op, int result, int buffer)
 	struct aead_op *op = sock->op;
 
 	(void)buffer;
+	/* The nonce of record 0 is the IV. */
+	explicit_bzero(sock->request.control, sizeof(sock->request.control));
 	if (!op) {
 		if (sock->released)
 			sock->released(sock->memory);

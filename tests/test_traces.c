@@ -69,8 +69,8 @@ static void add_generation(const struct keygen *gen)
 		add_needle("an IV", gen->iv);
 	}
 	add_needles("a key", gen->key, c->key_len);
-	if (!gen->bound[0].key)
-		return;
+	if (!gen->bound[0].key || !gen->bound[0].engine->ops->synchronous)
+		return; /* the kernel has it */
 	/* the expanded key, behind the key itself, as the engine keeps it */
 	memcpy(expanded, gen->bound[0].key, sizeof(expanded));
 	if (c->id != CIPHER_CHACHA20_POLY1305)
@@ -187,6 +187,19 @@ static void converse(struct tls_conn *conn, struct tls_conn *peer)
 	assert_int_equal(tls_read(conn, buf, sizeof(buf)), sizeof(buf));
 }
 
+/* Records that an engine still has keep their keys: until it has none. */
+static void close_both(struct tls_context *ctx, struct tls_conn *conn[2])
+{
+	struct tls_stats s;
+
+	assert_int_equal(tls_close(conn[0], 1000), 0);
+	assert_int_equal(tls_close(conn[1], 1000), 0);
+	do {
+		tls_context_process(ctx);
+		tls_context_stats(ctx, &s, sizeof(s));
+	} while (s.tx_in_flight_now + s.rx_in_flight_now);
+}
+
 static void take_ends(struct tls_conn *conn[2], struct tls_context *ctx,
 		      const int fd[2], uint16_t suite)
 {
@@ -235,8 +248,7 @@ static void nothing_is_left_of(uint16_t suite, enum tls_context_kind kind)
 	add_generation(conn[0]->tx.gen);
 	add_generation(conn[0]->rx.gen);
 	assert_found_at_home(conn[0]->tx.gen, not_kept);
-	tls_close(conn[0], 0);
-	tls_close(conn[1], 0);
+	close_both(ctx, conn);
 	assert_int_equal(search(true), 0);
 	tls_context_free(ctx);
 	close(fd[0]);
@@ -288,8 +300,7 @@ static void a_key_update_leaves_no_secret_in_memory(void **state)
 		converse(conn[0], conn[1]);
 		assert_int_equal(search(true), 0);
 	}
-	tls_close(conn[0], 0);
-	tls_close(conn[1], 0);
+	close_both(ctx, conn);
 	tls_context_free(ctx);
 	close(fd[0]);
 	close(fd[1]);
@@ -357,8 +368,7 @@ static void nothing_is_left_of_version(int version)
 	add_generation(conn[0]->tx.gen);
 	add_generation(conn[0]->rx.gen);
 	assert_found_at_home(conn[0]->tx.gen, 0);
-	tls_close(conn[0], 0);
-	tls_close(conn[1], 0);
+	close_both(ctx, conn);
 	assert_int_equal(search(true), 0);
 	tls_context_free(ctx);
 	tls_pair_free(&pair);
