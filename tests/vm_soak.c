@@ -2,8 +2,9 @@
 /*
  * Many connections echo while the accelerator of tests/kmod changes its mind
  * about everything, several times a second: not a byte is wrong, nothing hangs,
- * no nonce is used twice, and in the end everything is given back. A wrong tag
- * on transmit is left out: nobody on our side could know.
+ * no nonce is used twice, keys are updated all the time, and in the end
+ * everything is given back. A wrong tag on transmit is left out: nobody on our
+ * side could know.
  *
  * The clients' context is a worker's, the server's a loop in a thread of its
  * own; the main thread makes the trouble. Assertions are the main thread's;
@@ -38,6 +39,7 @@ enum {
 	DEADLINE_MS = 250,
 	REST_MS = 100,
 	FEW_SOCKETS = 48,
+	REKEY_RECORDS = 25,
 	CHUNK = 20 << 10,
 	WINDOW = 4 << 10, /* more is sent while less is not yet back */
 	SECRET = 48,
@@ -237,6 +239,7 @@ static bool open_side(struct side *s)
 	config.driver = ACCEL_GCM;
 	config.deadline_ms = DEADLINE_MS;
 	config.max_op_sockets = s->which == SERVER ? FEW_SOCKETS : 0;
+	config.rekey_records = REKEY_RECORDS;
 	if (tls_context_new(&s->ctx, &config)) {
 		say(s, "%s", tls_last_error());
 		return false;
@@ -444,8 +447,9 @@ static void print_stats(const char *who, const struct tls_stats *s)
 		print_message(" %s %ju%s", reasons[i], s->failovers_for[i],
 			      i + 1 < TLS_FAILOVER_COUNT ? "," : "\n");
 	print_message("%s: pauses %ju, op sockets at most %ju, memory at most "
-		      "%ju KiB\n", who, s->pauses, s->op_sockets_peak,
-		      s->memory_peak >> 10);
+		      "%ju KiB; KeyUpdates %ju sent, %ju received\n", who,
+		      s->pauses, s->op_sockets_peak, s->memory_peak >> 10,
+		      s->tx_rekeys, s->rx_rekeys);
 }
 
 static void check_stats(const struct tls_stats *s)
@@ -459,6 +463,7 @@ static void check_stats(const struct tls_stats *s)
 	assert_int_equal(s->connections_failed, 0);
 	assert_true(s->tx_records[TLS_BY_KERNEL] > 0);
 	assert_true(s->rx_records[TLS_BY_KERNEL] > 0);
+	assert_true(s->tx_rekeys > 0 && s->rx_rekeys > 0);
 }
 
 static void report(const struct side sides[2], unsigned seconds)
