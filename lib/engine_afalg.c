@@ -76,6 +76,7 @@ static void push_idle(struct afalg_engine *afalg, struct op_socket *sock)
 	}
 	sock->next = key->idle;
 	key->idle = sock;
+	afalg->stats.sockets_idle++;
 }
 
 static struct op_socket *pop_idle(struct engine_key *key)
@@ -84,6 +85,7 @@ static struct op_socket *pop_idle(struct engine_key *key)
 
 	if (!sock)
 		return NULL;
+	sock->engine->stats.sockets_idle--;
 	key->idle = sock->next;
 	if (!key->idle) {
 		key->prev->next = key->next;

@@ -25,6 +25,7 @@ struct afalg_options {
 
 struct afalg_stats {
 	unsigned sockets_now;
+	unsigned sockets_idle; /* of them, with no request */
 	unsigned sockets_peak;
 	uint64_t allocations;
 };

@@ -191,6 +191,7 @@ drain_under_load()
 	status=$?
 	cat "$tmp/drain.err"
 	[ $status -eq 0 ] || return 1
+	! grep -q 'bytes unsent' "$tmp/drain.err" || return 1
 	wait "$job"
 	cat "$tmp/drain.client"
 	grep -q 'the server closed after [1-9][0-9]* of' "$tmp/drain.client"

@@ -16,12 +16,14 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <openssl/err.h>
 
 #include "accel_wire.h"
+#include "ctx.h"
 #include "tls_pair.h"
 
 static void assert_exited(pid_t pid)
@@ -283,6 +285,27 @@ static void process_until_parked(struct wire *w, bool parked)
 	}
 }
 
+static uint64_t worker_cpu_time(struct wire *w)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	assert_int_equal(pthread_getcpuclockid(w->ctx->worker, &clock), 0);
+	assert_int_equal(clock_gettime(clock, &ts), 0);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* It does not come back to look at what may never complete. */
+static void assert_worker_sleeps(struct wire *w)
+{
+	uint64_t before;
+
+	usleep(300 * 1000);
+	before = worker_cpu_time(w);
+	usleep(500 * 1000);
+	assert_int_equal(worker_cpu_time(w), before);
+}
+
 /* Its time is up: the CPU engine has done it, in other memory. */
 static void park_and_release(enum tls_context_kind kind, int op)
 {
@@ -307,6 +330,8 @@ static void park_and_release(enum tls_context_kind kind, int op)
 	assert_int_equal(s.failovers_for[TLS_FAILOVER_DEADLINE], HELD);
 	assert_int_equal(s.op_sockets_now, HELD);
 	assert_int_equal(accel_get("held"), HELD);
+	if (kind == TLS_CONTEXT_WORKER)
+		assert_worker_sleeps(&w);
 	accel_set("release", 0);
 	accel_wait_idle();
 	process_until_parked(&w, false);
