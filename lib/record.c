@@ -105,14 +105,13 @@ ssize_t record_parse_header(const struct record_format *format,
 void record_aad(const struct record_format *format, uint8_t *aad, uint8_t type,
 		uint64_t seq, size_t body_len)
 {
-	if (format->aad_len > RECORD_HEADER) {
-		put_number(aad, seq);
-		aad += 8;
-		body_len -= (size_t)format->overhead - RECORD_HEADER;
-	} else {
-		type = RECORD_DATA;
+	if (format->hides_type) {
+		put_header(aad, RECORD_DATA, body_len);
+		return;
 	}
-	put_header(aad, type, body_len);
+	put_number(aad, seq);
+	put_header(aad + 8, type,
+		   body_len - ((size_t)format->overhead - RECORD_HEADER));
 }
 
 void record_nonce(uint8_t nonce[RECORD_NONCE], const uint8_t iv[RECORD_NONCE],

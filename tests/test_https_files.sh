@@ -338,6 +338,10 @@ check "its length" field Content-Length 3333333
 check "its date" field Last-Modified \
 	"$(LC_ALL=C TZ=GMT date -r "$tmp/root/file" '+%a, %d %b %Y %T GMT')"
 check "a file of 50 MB" gets 200 "$tmp/root/big" /big
+for suite in AES256-GCM-SHA384 CHACHA20-POLY1305 AES128-CCM; do
+	check "a file with TLS 1.2, $suite" gets 200 "$tmp/root/file" /file \
+		--tls-max 1.2 --ciphers ECDHE-ECDSA-$suite
+done
 check "an empty file" gets 200 "$tmp/root/nothing" /nothing
 check "a query is not part of the name" gets 200 "$tmp/root/page.html" \
 	'/page.html?v=2'

@@ -210,12 +210,24 @@ static void turn_server(struct side *s, struct link *l)
 
 static bool open_link(struct side *s, struct link *l)
 {
-	const bool longer = (l - links) & 1;
+	static const struct {
+		uint16_t number;
+		size_t secret_len;
+	} suites[] = {
+		{ TLS_AES_128_GCM, 32 },
+		{ TLS_AES_256_GCM, 48 },
+		{ 0xc02b, 48 }, /* TLS 1.2, AES-128-GCM */
+		{ 0xc02c, 48 }, /* TLS 1.2, AES-256-GCM */
+	};
+	const unsigned i = (unsigned)(l - links) % 4;
 	const struct tls_secrets secrets = {
-		.cipher_suite = longer ? TLS_AES_256_GCM : TLS_AES_128_GCM,
-		.secret_len = longer ? 48 : 32,
+		.cipher_suite = suites[i].number,
+		.secret_len = suites[i].secret_len,
 		.tx_secret = l->secret[s->which],
 		.rx_secret = l->secret[!s->which],
+		.master_secret = l->secret[0],
+		.client_random = l->secret[1],
+		.server_random = l->secret[1],
 		.is_server = s->which == SERVER,
 	};
 
