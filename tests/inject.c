@@ -155,7 +155,7 @@ int __wrap_fcntl64(int fd, int op, ...)
 	va_start(args, op);
 	arg = va_arg(args, long); /* harmless where there is none */
 	va_end(args);
-	if (fails(INJECT_CALLS, "fcntl"))
+	if (fails(INJECT_FILES, "fcntl"))
 		return -1;
 	return __real_fcntl64(fd, op, arg);
 }

@@ -12,7 +12,7 @@ enum inject_into {
 	INJECT_NOTHING,
 	INJECT_MEMORY,	/* malloc() and its like, mmap() */
 	INJECT_CALLS,	/* system calls, threads, what liburing wraps */
-	INJECT_FILES,	/* what tls_sendfile() reads */
+	INJECT_FILES,	/* fcntl(), and what tls_sendfile() reads with */
 	INJECT_QUEUE,	/* ring_send() and its like: no room */
 	INJECT_RESULTS, /* what sends and receives complete with */
 };

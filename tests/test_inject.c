@@ -166,6 +166,44 @@ static void every_result_may_be_an_error(void **state)
 	}
 }
 
+/* ---- In calls that wait ------------------------------------------------ */
+
+/* What is waited for is there already, if only the kernel were asked for it. */
+static bool wait_for_it(struct wire *w, enum inject_into where, long n)
+{
+	static uint8_t buf[64 << 10], got[64 << 10];
+	uint8_t type;
+
+	wire_send(w, RECORD_DATA, "ping", 4);
+	pattern_fill(buf, 0, sizeof(buf));
+	inject(where, n, EAGAIN, 3);
+	assert_int_equal(IN_LIBRARY(tls_read(w->conn, got, 10)), 4);
+	assert_int_equal(IN_LIBRARY(tls_write(w->conn, buf, 100)), 100);
+	assert_int_equal(IN_LIBRARY(tls_flush(w->conn)), 0);
+	assert_int_equal(wire_receive(w, &type, got), 100);
+	return inject_stop();
+}
+
+static void calls_that_wait_ask_again(void **state)
+{
+	static const enum inject_into where[] = { INJECT_CALLS, INJECT_QUEUE };
+	struct wire w;
+	int kind, i;
+	long n;
+
+	(void)state;
+	for (kind = TLS_CONTEXT_WORKER; kind <= TLS_CONTEXT_LOOP; kind++) {
+		wire_new(&w, &(struct wire_options){ .kind = kind,
+						     .blocking = true });
+		for (i = 0; i < 2; i++) {
+			for (n = 0; wait_for_it(&w, where[i], n); n++)
+				;
+			assert_in_range(n, 2, 100);
+		}
+		wire_free(&w);
+	}
+}
+
 #define TEST(name) cmocka_unit_test(name)
 
 int main(void)
@@ -176,6 +214,7 @@ int main(void)
 		TEST(a_file_may_be_unreadable_for_a_moment),
 		TEST(the_queue_may_be_full_at_any_time),
 		TEST(every_result_may_be_an_error),
+		TEST(calls_that_wait_ask_again),
 	};
 
 	const struct CMUnitTest tls12_tests[] = {
