@@ -124,6 +124,14 @@ FAILS_SO(INJECT_MEMORY, MAP_FAILED, void *, mmap64,
 
 FAILS_SO(INJECT_CALLS, -1, int, socket, (int domain, int type, int protocol),
 	 (domain, type, protocol))
+FAILS_SO(INJECT_CALLS, -1, int, bind,
+	 (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))
+FAILS_SO(INJECT_CALLS, -1, int, accept4,
+	 (int fd, struct sockaddr *addr, socklen_t *len, int flags),
+	 (fd, addr, len, flags))
+FAILS_SO(INJECT_CALLS, -1, int, setsockopt,
+	 (int fd, int level, int name, const void *value, socklen_t len),
+	 (fd, level, name, value, len))
 FAILS_SO(INJECT_CALLS, -1, int, getsockopt,
 	 (int fd, int level, int name, void *value, socklen_t *len),
 	 (fd, level, name, value, len))
@@ -249,9 +257,9 @@ unsigned __wrap_ring_reap(struct ring *ring)
 
 /* What is left of a length where it is to be short; 0: the call is over. */
 static size_t shortened(struct ring *ring, size_t len, struct ring_op *op,
-			const char *name)
+			const char *name, enum inject_into where)
 {
-	int error = failure(INJECT_RESULTS, name);
+	int error = failure(where, name);
 
 	if (!error)
 		return len;
@@ -281,7 +289,7 @@ int __wrap_ring_send(struct ring *ring, int fd, const void *buf, size_t len,
 {
 	if (failure(INJECT_QUEUE, "ring_send"))
 		return -EAGAIN;
-	len = shortened(ring, len, op, "ring_send");
+	len = shortened(ring, len, op, "ring_send", INJECT_RESULTS);
 	return len ? __real_ring_send(ring, fd, buf, len, op) : 0;
 }
 
@@ -293,7 +301,7 @@ int __wrap_ring_sendmsg(struct ring *ring, int fd, const struct msghdr *msg,
 
 	if (failure(INJECT_QUEUE, "ring_sendmsg"))
 		return -EAGAIN;
-	len = shortened(ring, SIZE_MAX, op, "ring_sendmsg");
+	len = shortened(ring, SIZE_MAX, op, "ring_sendmsg", INJECT_RESULTS);
 	if (len == 1)
 		return __real_ring_send(ring, fd, msg->msg_iov->iov_base, 1,
 					op);
@@ -305,7 +313,7 @@ int __wrap_ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 {
 	if (failure(INJECT_QUEUE, "ring_recv"))
 		return -EAGAIN;
-	len = shortened(ring, len, op, "ring_recv");
+	len = shortened(ring, len, op, "ring_recv", INJECT_RESULTS);
 	return len ? __real_ring_recv(ring, fd, buf, len, op) : 0;
 }
 
@@ -314,9 +322,35 @@ int __wrap_ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
 {
 	if (failure(INJECT_QUEUE, "ring_recv_pooled"))
 		return -EAGAIN;
-	if (!shortened(ring, SIZE_MAX, op, "ring_recv_pooled"))
+	if (!shortened(ring, SIZE_MAX, op, "ring_recv_pooled",
+			INJECT_RESULTS))
 		return 0;
 	return __real_ring_recv_pooled(ring, fd, op);
+}
+
+int __real_ring_engine_request(struct ring *ring, int fd,
+			       const struct msghdr *msg, void *out, size_t len,
+			       struct ring_op *op);
+int __wrap_ring_engine_request(struct ring *ring, int fd,
+			       const struct msghdr *msg, void *out, size_t len,
+			       struct ring_op *op);
+
+/* Its result is not what was asked for, if it is short. */
+int __wrap_ring_engine_request(struct ring *ring, int fd,
+			       const struct msghdr *msg, void *out, size_t len,
+			       struct ring_op *op)
+{
+	size_t left;
+
+	if (failure(INJECT_QUEUE, "ring_engine_request"))
+		return -EAGAIN;
+	left = shortened(ring, SIZE_MAX, op, "ring_engine_request",
+			 INJECT_ENGINE);
+	if (left == 1)
+		complete_later(ring, op, 1);
+	if (left != SIZE_MAX)
+		return 0;
+	return __real_ring_engine_request(ring, fd, msg, out, len, op);
 }
 
 RETURNS_SO(INJECT_QUEUE, -, int, ring_cancel,

@@ -15,6 +15,7 @@ enum inject_into {
 	INJECT_FILES,	/* fcntl(), and what tls_sendfile() reads with */
 	INJECT_QUEUE,	/* ring_send() and its like: no room */
 	INJECT_RESULTS, /* what sends and receives complete with */
+	INJECT_ENGINE,	/* what requests to a driver complete with */
 };
 
 /* As the error of a result: one byte, then the rest as if nothing had been. */

@@ -28,6 +28,7 @@ enum {
 static SSL_CTX *sctx, *cctx;
 static uint8_t data[LEN + FILE_LEN];
 static int file, version;
+static const char *driver; /* of the kernel's, or NULL */
 
 static struct {
 	struct tls_context *ctx;
@@ -59,6 +60,11 @@ void scenario_set_up(int tls_version)
 	assert_int_equal(write(file, data, sizeof(data)), sizeof(data));
 }
 
+void scenario_use_driver(const char *name)
+{
+	driver = name;
+}
+
 void scenario_tear_down(void)
 {
 	SSL_CTX_free(sctx);
@@ -79,7 +85,8 @@ struct tls_context *scenario_context(enum tls_context_kind kind)
 	int ret;
 
 	config.kind = kind;
-	config.engine = TLS_ENGINE_CPU;
+	config.engine = driver ? TLS_ENGINE_AFALG : TLS_ENGINE_CPU;
+	config.driver = driver;
 	ret = IN_LIBRARY(tls_context_new(&ctx, &config));
 	if (ret) {
 		assert_null(ctx);
@@ -307,4 +314,79 @@ bool scenario_play(struct tls_context *ctx)
 	}
 	tls_pair_free(&s.pair);
 	return well;
+}
+
+/* ---- With everything failing in turn ------------------------------------ */
+
+/* A context for this one life; whether anything failed. */
+static bool with_a_context(enum tls_context_kind kind, enum inject_into where,
+			   long n, int error, long times)
+{
+	int before = count_descriptors();
+	struct tls_context *ctx;
+	bool well = false, hit;
+
+	inject(where, n, error, times);
+	ctx = scenario_context(kind);
+	if (ctx) {
+		well = scenario_play(ctx);
+		hit = inject_stop();
+		if (!well) /* the context is as good as new */
+			assert_true(scenario_play(ctx));
+		tls_context_free(ctx);
+	} else {
+		hit = inject_stop();
+	}
+	if (!well && !hit)
+		fail_msg("something failed by itself");
+	assert_int_equal(count_descriptors(), before);
+	return hit;
+}
+
+void scenario_in_contexts(enum tls_context_kind kind, enum inject_into where,
+			  int error, long many, long least)
+{
+	long n;
+
+	for (n = 0; with_a_context(kind, where, n, error, 1); n++)
+		if (many != 1)
+			with_a_context(kind, where, n, error, many);
+	if (n < least)
+		fail_msg("only %ld could fail", n);
+}
+
+/* Whether a peer is to blame for it, or nobody. */
+static bool fatal(int error)
+{
+	return error == ECONNRESET || error == EPIPE;
+}
+
+static bool in_context(struct tls_context *ctx, enum inject_into where, long n,
+		       int error, long times)
+{
+	bool well, hit;
+
+	inject(where, n, error, times);
+	well = scenario_play(ctx);
+	hit = inject_stop();
+	if (!well && !(hit && fatal(error)))
+		fail_msg("%s failed with %d, and the connection with it",
+			 inject_failed(), error);
+	return hit;
+}
+
+void scenario_in_a_context(enum tls_context_kind kind, enum inject_into where,
+			   int error, long least)
+{
+	struct tls_context *ctx = scenario_context(kind);
+	long n;
+
+	assert_non_null(ctx);
+	for (n = 0; in_context(ctx, where, n, error, 1); n++)
+		if (error == EAGAIN)
+			in_context(ctx, where, n, error, 5);
+	if (n < least)
+		fail_msg("only %ld could fail", n);
+	assert_true(scenario_play(ctx));
+	tls_context_free(ctx);
 }

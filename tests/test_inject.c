@@ -38,117 +38,39 @@ static int set_up_tls12(void **state)
 	return 0;
 }
 
-/* A context for this one life; whether anything failed. */
-static bool with_a_context(enum tls_context_kind kind, enum inject_into where,
-			   long n, int error, long times)
-{
-	int before = count_descriptors();
-	struct tls_context *ctx;
-	bool well = false, hit;
-
-	inject(where, n, error, times);
-	ctx = scenario_context(kind);
-	if (ctx) {
-		well = scenario_play(ctx);
-		hit = inject_stop();
-		if (!well) /* the context is as good as new */
-			assert_true(scenario_play(ctx));
-		tls_context_free(ctx);
-	} else {
-		hit = inject_stop();
-	}
-	if (!well && !hit)
-		fail_msg("something failed by itself");
-	assert_int_equal(count_descriptors(), before);
-	return hit;
-}
-
-/* One call fails; and, if many is not 1, so many in a row from that one on. */
-static void each_in_turn(enum tls_context_kind kind, enum inject_into where,
-			 int error, long many, long least)
-{
-	long n;
-
-	for (n = 0; with_a_context(kind, where, n, error, 1); n++)
-		if (many != 1)
-			with_a_context(kind, where, n, error, many);
-	if (n < least)
-		fail_msg("only %ld could fail", n);
-}
-
 static void every_allocation_may_fail(void **state)
 {
 	(void)state;
-	each_in_turn(TLS_CONTEXT_LOOP, INJECT_MEMORY, ENOMEM, LONG_MAX, 10);
-	each_in_turn(TLS_CONTEXT_WORKER, INJECT_MEMORY, ENOMEM, LONG_MAX, 10);
+	scenario_in_contexts(TLS_CONTEXT_LOOP, INJECT_MEMORY, ENOMEM, LONG_MAX,
+			     10);
+	scenario_in_contexts(TLS_CONTEXT_WORKER, INJECT_MEMORY, ENOMEM,
+			     LONG_MAX, 10);
 }
 
 static void every_call_may_fail(void **state)
 {
-	static const int errors[] = { EINTR, EAGAIN, EBUSY, ENOMEM };
-	long many;
-	size_t i;
-
 	(void)state;
-	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
-		many = errors[i] == EAGAIN ? 5 : 1;
-		each_in_turn(TLS_CONTEXT_LOOP, INJECT_CALLS, errors[i], many,
-			     10);
-		each_in_turn(TLS_CONTEXT_WORKER, INJECT_CALLS, errors[i], many,
-			     10);
-	}
+	scenario_in_contexts(TLS_CONTEXT_LOOP, INJECT_CALLS, EINTR, 1, 10);
+	scenario_in_contexts(TLS_CONTEXT_LOOP, INJECT_CALLS, EBUSY, 1, 10);
+	scenario_in_contexts(TLS_CONTEXT_LOOP, INJECT_CALLS, EAGAIN, 5, 10);
+	scenario_in_contexts(TLS_CONTEXT_WORKER, INJECT_CALLS, EAGAIN, 5, 10);
+	scenario_in_contexts(TLS_CONTEXT_WORKER, INJECT_CALLS, ENOMEM, 1, 10);
 }
 
 /* ---- In a context that stays ------------------------------------------- */
 
-/* Whether a peer is to blame for it, or nobody. */
-static bool fatal(int error)
-{
-	return error == ECONNRESET || error == EPIPE;
-}
-
-static bool in_context(struct tls_context *ctx, enum inject_into where, long n,
-		       int error, long times)
-{
-	bool well, hit;
-
-	inject(where, n, error, times);
-	well = scenario_play(ctx);
-	hit = inject_stop();
-	if (!well && !(hit && fatal(error)))
-		fail_msg("%s failed with %d, and the connection with it",
-			 inject_failed(), error);
-	return hit;
-}
-
-static void in_a_context(enum tls_context_kind kind, enum inject_into where,
-			 int error, long least)
-{
-	struct tls_context *ctx = scenario_context(kind);
-	long n;
-
-	assert_non_null(ctx);
-	for (n = 0; in_context(ctx, where, n, error, 1); n++)
-		if (error == EAGAIN)
-			in_context(ctx, where, n, error, 5);
-	if (n < least)
-		fail_msg("only %ld could fail", n);
-	assert_true(scenario_play(ctx));
-	tls_context_free(ctx);
-}
-
 static void a_file_may_be_unreadable_for_a_moment(void **state)
 {
 	(void)state;
-	in_a_context(TLS_CONTEXT_LOOP, INJECT_FILES, EIO, 2);
-	in_a_context(TLS_CONTEXT_LOOP, INJECT_FILES, EINTR, 2);
+	scenario_in_a_context(TLS_CONTEXT_LOOP, INJECT_FILES, EIO, 2);
+	scenario_in_a_context(TLS_CONTEXT_LOOP, INJECT_FILES, EINTR, 2);
 }
 
 static void the_queue_may_be_full_at_any_time(void **state)
 {
 	(void)state;
-	in_a_context(TLS_CONTEXT_LOOP, INJECT_QUEUE, EAGAIN, 10);
-	in_a_context(TLS_CONTEXT_WORKER, INJECT_QUEUE, EAGAIN, 10);
+	scenario_in_a_context(TLS_CONTEXT_LOOP, INJECT_QUEUE, EAGAIN, 10);
+	scenario_in_a_context(TLS_CONTEXT_WORKER, INJECT_QUEUE, EAGAIN, 10);
 }
 
 static void every_result_may_be_an_error(void **state)
@@ -161,8 +83,10 @@ static void every_result_may_be_an_error(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
-		in_a_context(TLS_CONTEXT_LOOP, INJECT_RESULTS, errors[i], 10);
-		in_a_context(TLS_CONTEXT_WORKER, INJECT_RESULTS, errors[i], 10);
+		scenario_in_a_context(TLS_CONTEXT_LOOP, INJECT_RESULTS,
+				      errors[i], 10);
+		scenario_in_a_context(TLS_CONTEXT_WORKER, INJECT_RESULTS,
+				      errors[i], 10);
 	}
 }
 
@@ -223,6 +147,7 @@ int main(void)
 	};
 	int failed = cmocka_run_group_tests(tests, set_up, tear_down);
 
-	return failed + cmocka_run_group_tests_name(
-				"TLS 1.2", tls12_tests, set_up_tls12, tear_down);
+	return failed +
+	       cmocka_run_group_tests_name("TLS 1.2", tls12_tests,
+					   set_up_tls12, tear_down);
 }

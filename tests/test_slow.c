@@ -94,7 +94,7 @@ static void a_peer_that_does_not_read_costs_no_more_with_time(void **state)
 	assert_int_equal(after.memory_now, before.memory_now);
 	assert_int_equal(after.allocations, before.allocations);
 	assert_in_range(after.memory_now, 1, 1 << 20);
-	/* one that does read has its share, on the CPU engine without waiting */
+	/* one that does read has its share (the fake one would wait) */
 	if (!fake)
 		both_transfer(&other, 300000);
 	both_close(&other);
