@@ -21,6 +21,13 @@ void prepare_for_handoff(SSL_CTX *ctx)
 	assert_int_equal(handoff_prepare(ctx, &why), 0);
 }
 
+void limit_fragments(SSL *server, SSL *client)
+{
+	(void)server;
+	assert_int_equal(SSL_set_tlsext_max_fragment_length(
+				 client, TLSEXT_max_fragment_length_512), 1);
+}
+
 void open_pair(struct tls_pair *pair, struct tls_pair_options options)
 {
 	assert_int_equal(tls_pair_new(pair, &options), 0);
@@ -202,6 +209,38 @@ void assert_either_end(struct tls_pair_options options)
 	open_pair(&pair, options);
 	assert_hand_over(pair.client, pair.server);
 	tls_pair_free(&pair);
+}
+
+static void check_steps(const struct tls_pair_options *options)
+{
+	struct tls_pair pair;
+	struct handoff *server, *client;
+	uint8_t content[RECORD_BODY_MAX];
+
+	open_pair(&pair, *options);
+	server = take(pair.server);
+	client = take(pair.client);
+	/* tickets, or a Finished */
+	assert_int_equal(server->tx.seq, 1);
+	send_record(server, RECORD_DATA, "ping", 4);
+	send_record(client, RECORD_DATA, "pong", 4);
+	tls_pair_carry(&pair);
+	assert_int_equal(receive_data(client, content), 4);
+	assert_int_equal(receive_data(server, content), 4);
+	drop(server);
+	drop(client);
+	tls_pair_free(&pair);
+}
+
+void assert_small_steps(struct tls_pair_options options)
+{
+	static const size_t steps[] = { 2, 3, 5, 7, 64 };
+
+	options.unix_sockets = true;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		options.trickle = steps[i];
+		check_steps(&options);
+	}
 }
 
 void say(SSL *from, const char *what)

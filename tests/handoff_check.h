@@ -16,6 +16,8 @@
 #include "tls_pair.h"
 
 void prepare_for_handoff(SSL_CTX *ctx);
+/* Have the client ask for records of at most 512 bytes (RFC 6066 4). */
+void limit_fragments(SSL *server, SSL *client);
 /* Among the initializers of struct tls_pair_options. */
 #define PREPARED .prepare_ctx = prepare_for_handoff
 
@@ -36,6 +38,9 @@ void assert_goes_on(struct handoff *h, SSL *peer);
 void assert_hand_over(SSL *ssl, SSL *peer);
 /* Both ends of such a pair, in turn. */
 void assert_either_end(struct tls_pair_options options);
+
+/* Such a handshake, a few bytes at a time, and both ends handed over. */
+void assert_small_steps(struct tls_pair_options options);
 
 /* Seal or open one record in h's name, as above. */
 void send_record(struct handoff *h, uint8_t type, const void *content,

@@ -153,42 +153,12 @@ static void a_nonblocking_socket_is_handed_over(void **state)
 	tls_pair_free(&pair);
 }
 
-static void carry_the_rest(struct tls_pair *pair)
-{
-	pair->trickle = 4096;
-	while (tls_pair_step(pair))
-		;
-}
-
 static void a_handshake_in_small_steps_is_followed(void **state)
 {
-	static const size_t steps[] = { 2, 3, 5, 7, 64 };
-	uint8_t content[RECORD_BODY_MAX];
-
 	(void)state;
-	for (size_t i = 0; i < 5; i++) {
-		struct tls_pair pair;
-		struct handoff *server, *client;
-
-		open_pair(&pair, (struct tls_pair_options){
-					 PREPARED,
-					 .unix_sockets = true,
-					 .trickle = steps[i],
-					 .set_tickets = true,
-					 .tickets = 1,
-				 });
-		server = take(pair.server);
-		client = take(pair.client);
-		assert_int_equal(server->tx.seq, 1);
-		send_record(server, RECORD_DATA, "ping", 4);
-		send_record(client, RECORD_DATA, "pong", 4);
-		carry_the_rest(&pair);
-		assert_int_equal(receive_data(client, content), 4);
-		assert_int_equal(receive_data(server, content), 4);
-		drop(server);
-		drop(client);
-		tls_pair_free(&pair);
-	}
+	assert_small_steps((struct tls_pair_options){ PREPARED,
+						     .set_tickets = true,
+						     .tickets = 1 });
 }
 
 static void a_client_certificate_makes_no_difference(void **state)
@@ -441,7 +411,7 @@ static void read_part_of_a_record(struct tls_pair *pair, size_t part)
 	char buf[64];
 
 	assert_int_equal(tls_pair_set_blocking(pair, false), 0);
-	carry_the_rest(pair);
+	tls_pair_carry(pair);
 	pair->trickle = part;
 	say(pair->client, "a record that comes in pieces");
 	assert_int_equal(tls_pair_step(pair), part);
@@ -471,7 +441,7 @@ static void half_a_record_is_handed_over(void **state)
 		assert_int_equal(h->sealed_len, parts[i]);
 		assert_int_equal(h->rx.seq, 0);
 		handoff_commit(pair.server);
-		carry_the_rest(&pair);
+		tls_pair_carry(&pair);
 		assert_int_equal(receive_data(h, content), 29);
 		assert_memory_equal(content, "a record that comes", 19);
 		drop(h);
@@ -490,11 +460,11 @@ static void half_a_record_stays_with_openssl_too(void **state)
 				 .trickle = 4096,
 			 });
 	say(pair.client, "before");
-	carry_the_rest(&pair);
+	tls_pair_carry(&pair);
 	hear(pair.server, "before");
 	read_part_of_a_record(&pair, 20);
 	drop(take(pair.server));
-	carry_the_rest(&pair);
+	tls_pair_carry(&pair);
 	hear(pair.server, "a record that comes in pieces");
 	tls_pair_free(&pair);
 }

@@ -92,39 +92,10 @@ static void a_client_certificate_makes_no_difference(void **state)
 	});
 }
 
-static void carry_the_rest(struct tls_pair *pair)
-{
-	pair->trickle = 4096;
-	while (tls_pair_step(pair))
-		;
-}
-
 static void a_handshake_in_small_steps_is_followed(void **state)
 {
-	static const size_t steps[] = { 2, 3, 5, 7, 64 };
-	uint8_t content[RECORD_BODY_MAX];
-
 	(void)state;
-	for (size_t i = 0; i < 5; i++) {
-		struct tls_pair pair;
-		struct handoff *server, *client;
-
-		open_pair(&pair, (struct tls_pair_options){
-					 TLS12,
-					 .unix_sockets = true,
-					 .trickle = steps[i],
-				 });
-		server = take(pair.server);
-		client = take(pair.client);
-		send_record(server, RECORD_DATA, "ping", 4);
-		send_record(client, RECORD_DATA, "pong", 4);
-		carry_the_rest(&pair);
-		assert_int_equal(receive_data(client, content), 4);
-		assert_int_equal(receive_data(server, content), 4);
-		drop(server);
-		drop(client);
-		tls_pair_free(&pair);
-	}
+	assert_small_steps((struct tls_pair_options){ TLS12 });
 }
 
 /* ---- Resumption -------------------------------------------------------- */
@@ -271,7 +242,7 @@ static void half_a_record_is_handed_over(void **state)
 		assert_int_equal(h->sealed_len, parts[i]);
 		assert_int_equal(h->rx.seq, 1);
 		handoff_commit(pair.server);
-		carry_the_rest(&pair);
+		tls_pair_carry(&pair);
 		assert_int_equal(receive_data(h, content), 9);
 		assert_memory_equal(content, "in pieces", 9);
 		drop(h);
@@ -438,14 +409,6 @@ static void an_info_callback_in_place_of_ours_is_refused(void **state)
 
 /* ---- Fragment length --------------------------------------------------- */
 
-static void limit_fragments(SSL *server, SSL *client)
-{
-	(void)server;
-	assert_int_equal(SSL_set_tlsext_max_fragment_length(
-				 client, TLSEXT_max_fragment_length_1024),
-			 1);
-}
-
 static void a_negotiated_fragment_length_is_told(void **state)
 {
 	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
@@ -461,10 +424,10 @@ static void a_negotiated_fragment_length_is_told(void **state)
 					 .prepare = i % 2 ? limit_fragments :
 							    NULL });
 		h = take(pair.server);
-		assert_int_equal(h->plain_max, i % 2 ? 1024 : 16384);
+		assert_int_equal(h->plain_max, i % 2 ? 512 : 16384);
 		drop(h);
 		h = take(pair.client);
-		assert_int_equal(h->plain_max, i % 2 ? 1024 : 16384);
+		assert_int_equal(h->plain_max, i % 2 ? 512 : 16384);
 		drop(h);
 		tls_pair_free(&pair);
 	}

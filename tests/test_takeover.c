@@ -204,13 +204,6 @@ static void a_key_update_before_the_hand_over_is_survived_or_declined(
 	tls_pair_free(&pair);
 }
 
-static void limit_fragments(SSL *server, SSL *client)
-{
-	(void)server;
-	assert_int_equal(SSL_set_tlsext_max_fragment_length(
-				 client, TLSEXT_max_fragment_length_512), 1);
-}
-
 /* OpenSSL ends a connection whose records are longer. */
 static void records_are_as_short_as_was_negotiated(void **state)
 {

@@ -216,6 +216,13 @@ size_t tls_pair_step(struct tls_pair *pair)
 	       carry(pair->relay[1], pair->relay[0], pair->trickle);
 }
 
+void tls_pair_carry(struct tls_pair *pair)
+{
+	pair->trickle = 4096;
+	while (tls_pair_step(pair))
+		;
+}
+
 /* ---- Connections ------------------------------------------------------- */
 
 static int make_ssls(struct tls_pair *pair,

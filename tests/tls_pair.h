@@ -54,6 +54,8 @@ void tls_pair_free(struct tls_pair *pair);
 
 /* Let the relay carry one step's bytes; returns how many. */
 size_t tls_pair_step(struct tls_pair *pair);
+/* Let it carry all there is, in large steps from now on. */
+void tls_pair_carry(struct tls_pair *pair);
 
 int tls_pair_set_blocking(struct tls_pair *pair, bool blocking);
 
