@@ -269,14 +269,15 @@ static void a_write_without_memory_is_an_error_or_works(void **state)
 }
 
 /* Once there is memory again, the peer learns why. */
-static void expect_internal_error(struct end e[2], ssize_t error)
+static void expect_internal_error(struct end *end, struct end *peer,
+				  ssize_t error)
 {
 	char in[4];
 
-	assert_int_equal(tls_flush(e[0].conn), error);
-	assert_int_equal(tls_conn_alert_sent(e[0].conn), ALERT_INTERNAL_ERROR);
-	assert_int_equal(tls_read(e[1].conn, in, 4), -EPROTO);
-	assert_int_equal(tls_conn_alert_received(e[1].conn),
+	assert_int_equal(tls_flush(end->conn), error);
+	assert_int_equal(tls_conn_alert_sent(end->conn), ALERT_INTERNAL_ERROR);
+	assert_int_equal(tls_read(peer->conn, in, 4), -EPROTO);
+	assert_int_equal(tls_conn_alert_received(peer->conn),
 			 ALERT_INTERNAL_ERROR);
 }
 
@@ -298,7 +299,7 @@ static bool read_without_memory(long n, bool on)
 		expect_works(e);
 	} else {
 		expect_error(e[0].conn, ret);
-		expect_internal_error(e, ret);
+		expect_internal_error(&e[0], &e[1], ret);
 	}
 	ends_free(e);
 	return hit;
@@ -340,10 +341,12 @@ static bool update_without_memory(int end, long n, bool on)
 		fail_from(n, on);
 		ret = tls_read(e[1].conn, in, 4);
 		hit = stop_failing();
-		if (ret < 0)
+		if (ret < 0) {
 			expect_error(e[1].conn, ret);
-		else
+			expect_internal_error(&e[1], &e[0], ret);
+		} else {
 			expect_works(e);
+		}
 	}
 	assert_true(ret >= 0 || hit);
 	ends_free(e);
