@@ -21,6 +21,13 @@
 
 enum { RECORDS = 6, LEN = 50, MAX_STEPS = 64 };
 
+/* As many records in every order; one thread has no races to be found. */
+#ifdef __SANITIZE_THREAD__
+enum { MOST = 3 };
+#else
+enum { MOST = 5 };
+#endif
+
 static const uint8_t key_update[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 0 };
 static const struct wire_options options = { .kind = TLS_CONTEXT_LOOP };
 static struct fake_engine *fake;
@@ -218,11 +225,11 @@ static void every_order_of_receive_gives_the_same_plaintext(void **state)
 	int n;
 
 	(void)state;
-	for (n = 1; n <= 4; n++)
+	for (n = 1; n < MOST; n++)
 		runs += receive_all(n, MAX_STEPS, true) +
 			receive_all(n, MAX_STEPS, false);
-	/* of five, what is opened again completes as it was submitted */
-	runs += receive_all(5, 5, false);
+	/* of these, what is opened again completes as it was submitted */
+	runs += receive_all(MOST, MOST, false);
 	print_message("%u orders\n", runs);
 }
 
