@@ -18,15 +18,15 @@ peers=$build/tests/peers
 
 # peer, version, ciphers | flags of ours | flags of the peer
 #
-# OpenSSL and we end a connection with more than 32 KeyUpdates of a peer that has
-# no data to send: 8 MiB may have 28. GnuTLS takes 8 a second, and not one that
-# crosses its own (RFC 8446 4.6.3 allows that): one side asks at a time.
+# GnuTLS takes 8 KeyUpdates a second, and none that crosses its own (RFC 8446
+# 4.6.3 allows that): one end asks at a time. Node forgets its close_notify when
+# it owes many.
 matrix()
 {
 	cat <<-'END'
 	openssl 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
 	openssl 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
-	openssl 1.3 AES-128-GCM CHACHA20-POLY1305 | --update 300K | --update 300K
+	openssl 1.3 AES-128-GCM CHACHA20-POLY1305 | --update 30K | --update 30K
 	openssl 1.3 AES-256-GCM | --padding 1000 | --padding 512
 	gnutls 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
 	gnutls 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
@@ -35,10 +35,12 @@ matrix()
 	gnutls 1.3 AES-128-GCM | --padding 16384 | --padding 4000
 	wolfssl 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
 	wolfssl 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
-	wolfssl 1.3 AES-128-GCM | --update 100K | --update 100K
+	wolfssl 1.3 AES-128-GCM | --update 30K | --update 30K
+	wolfssl 1.3 AES-128-GCM | --padding 1000 |
 	mbedtls 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
-	node 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305
-	node 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305
+	node 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
+	node 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
+	node 1.3 AES-128-GCM | --update 3M |
 	END
 }
 

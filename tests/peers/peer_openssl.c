@@ -28,7 +28,12 @@ static void ossl_open(const struct pump_options *o, int fd)
 		die("certificate: %s", openssl_words());
 	if (o->padding && !SSL_CTX_set_block_padding(ssl_ctx, o->padding))
 		die("padding: %s", openssl_words());
-	SSL_CTX_set_mode(ssl_ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	/*
+	 * Without partial writes OpenSSL 3.0 fails with "bad length" when it
+	 * has a KeyUpdate to send among the records of a write that waits.
+	 */
+	SSL_CTX_set_mode(ssl_ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+					  SSL_MODE_ENABLE_PARTIAL_WRITE);
 	ssl = SSL_new(ssl_ctx);
 	SSL_set_fd(ssl, fd);
 	if ((o->server ? SSL_accept(ssl) : SSL_connect(ssl)) != 1)
