@@ -84,6 +84,7 @@ exchange()
 	else
 		status=99
 	fi
+	[ $status -eq 0 ] || kill "$wait_for" 2>/dev/null
 	wait "$wait_for"
 	echo "server: status $?; client: $status"
 	cat "$tmp/server.err" "$tmp/client.err" "$tmp/client.out"
