@@ -165,6 +165,9 @@ static int check_state(SSL *ssl, const struct follow *state,
 			      rx->secret_len != suite->digest_len))
 		return refuse(-EPROTO, why,
 			      "OpenSSL logged secrets of another length");
+	if (!state->logged && (!tx->seq || !rx->seq))
+		return refuse(-EPROTO, why,
+			      "no Finished followed a ChangeCipherSpec");
 	if (!follow_sees(tx, wbio) || !follow_sees(rx, rbio))
 		return refuse(-EINVAL, why,
 			      "the SSL's BIOs were exchanged "

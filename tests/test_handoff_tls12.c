@@ -342,6 +342,19 @@ static void a_renegotiation_begins_the_count_anew(void **state)
 	tls_pair_free(&pair);
 }
 
+/* Of somebody who writes past OpenSSL: there is nothing to prove the key by. */
+static void a_change_cipher_spec_without_a_finished_is_refused(void **state)
+{
+	static const char spec[] = "\x14\x03\x03\0\x01\x01";
+	struct tls_pair pair;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ TLS12 });
+	assert_int_equal(BIO_write(SSL_get_wbio(pair.server), spec, 6), 6);
+	assert_refused(pair.server, -EPROTO, "no Finished");
+	tls_pair_free(&pair);
+}
+
 /* ---- Callbacks --------------------------------------------------------- */
 
 static int infos;
@@ -452,6 +465,7 @@ int main(void)
 		TEST(records_read_ahead_are_refused),
 		TEST(a_renegotiation_under_way_is_refused),
 		TEST(a_renegotiation_begins_the_count_anew),
+		TEST(a_change_cipher_spec_without_a_finished_is_refused),
 		TEST(an_info_callback_set_before_is_called),
 		TEST(an_info_callback_in_place_of_ours_is_refused),
 		TEST(a_negotiated_fragment_length_is_told),
