@@ -75,6 +75,7 @@ static void side_lose(struct follow_side *side, int error, const char *why)
 	side->lost_why = why;
 	wire_free(&side->last);
 	wire_free(&side->current);
+	wire_free(&side->tail);
 }
 
 static void side_count(struct follow_side *side)
@@ -119,6 +120,34 @@ static void side_record(struct follow_side *side)
 	side->current.len = 0;
 }
 
+static const char read_ahead[] =
+	"OpenSSL read ahead during the handshake: "
+	"call SSL_CTX_set_read_ahead(ctx, 0) before it";
+
+/* Whole records go where there would be more than can be handed over. */
+static void side_keep_tail(struct follow_side *side, const uint8_t *bytes,
+			   size_t len)
+{
+	struct follow_wire *tail = &side->tail;
+	size_t n;
+
+	if (side->lost)
+		return;
+	if (len > RECORD_WIRE_MAX || wire_reserve(tail, RECORD_WIRE_MAX)) {
+		side_lose(side, -ENOMEM, "out of memory");
+		return;
+	}
+	while (tail->len + len > RECORD_WIRE_MAX) {
+		n = wire_expected(tail);
+		if (n > tail->len) /* too long: so it will be found */
+			return;
+		tail->len -= n;
+		memmove(tail->bytes, tail->bytes + n, tail->len);
+	}
+	memcpy(tail->bytes + tail->len, bytes, len);
+	tail->len += len;
+}
+
 static void side_follow(struct follow_side *side, const uint8_t *bytes,
 			size_t len)
 {
@@ -159,8 +188,13 @@ static void hook_saw_read(struct hook *hook, const char *bytes, size_t len)
 {
 	struct follow_side *rx = &hook->owner->rx;
 
-	if (rx->hook == hook)
-		side_follow(rx, (const uint8_t *)bytes, len);
+	if (rx->hook != hook)
+		return;
+	if (!rx->logged && rx->keeps_tail)
+		side_keep_tail(rx, (const uint8_t *)bytes, len);
+	else if (rx->tail.len)
+		side_lose(rx, -EBUSY, read_ahead);
+	side_follow(rx, (const uint8_t *)bytes, len);
 }
 
 static void hook_saw_write(struct hook *hook, const char *bytes, size_t len,
@@ -281,6 +315,7 @@ static void side_reset(struct follow_side *side, struct follow *state)
 	side_unwatch(side, state);
 	wire_free(&side->last);
 	wire_free(&side->current);
+	wire_free(&side->tail);
 	OPENSSL_cleanse(side, sizeof(*side));
 }
 
@@ -317,7 +352,8 @@ static struct follow *state_for(SSL *ssl, const uint8_t random[FOLLOW_RANDOM])
 	    !memcmp(old->random, random, FOLLOW_RANDOM))
 		return old;
 
-	state = state_new(ssl);
+	/* What was followed since the handshake began is of use yet. */
+	state = old && old != &no_memory && !old->logged ? old : state_new(ssl);
 	if (!state)
 		return NULL;
 	state->logged = true;
@@ -388,6 +424,14 @@ static bool parse_line(struct logged *logged, const char *line)
 	return true;
 }
 
+/* Nothing went past the hook of this BIO? */
+static bool side_saw_all(const struct follow_side *side, BIO *bio)
+{
+	return !side->logged && !side->lost && side->tail.len &&
+	       follow_bio(bio) && follow_sees(side, bio) &&
+	       BIO_number_read(bio) - side->base == side->seen;
+}
+
 /*
  * Both ways the stream is between two records when this is called. OpenSSL
  * has flushed the last message under the old write key, be it Finished or
@@ -400,9 +444,15 @@ static void side_start(struct follow_side *side, struct follow *state, SSL *ssl,
 {
 	bool sending = side == &state->tx;
 	BIO *bio = sending ? SSL_get_wbio(ssl) : SSL_get_rbio(ssl);
-	unsigned number = side->known ? side->number + 1 : 0;
+	unsigned number = side->logged ? side->number + 1 : 0;
+	struct follow_wire tail = { 0 };
 
+	if (side_saw_all(side, bio) && !sending && SSL_has_pending(ssl)) {
+		tail = side->tail;
+		side->tail = (struct follow_wire){ 0 };
+	}
 	side_reset(side, state);
+	side->tail = tail;
 	side->known = side->logged = true;
 	side->number = number;
 	side->secret_len = logged->secret_len;
@@ -411,10 +461,8 @@ static void side_start(struct follow_side *side, struct follow *state, SSL *ssl,
 		return;
 	side_watch(side, state, bio);
 	side->base = sending ? BIO_number_written(bio) : BIO_number_read(bio);
-	if (!sending && SSL_has_pending(ssl))
-		side_lose(side, -EBUSY,
-			  "OpenSSL read ahead during the handshake: "
-			  "call SSL_CTX_set_read_ahead(ctx, 0) before it");
+	if (!sending && SSL_has_pending(ssl) && !tail.len)
+		side_lose(side, -EBUSY, read_ahead);
 }
 
 static void note_line(SSL *ssl, const char *line)
@@ -477,6 +525,7 @@ static void note_start(SSL *ssl)
 		return;
 	side_begin(&state->tx, state, SSL_get_wbio(ssl), BIO_number_written);
 	side_begin(&state->rx, state, SSL_get_rbio(ssl), BIO_number_read);
+	state->rx.keeps_tail = SSL_get_read_ahead(ssl);
 }
 
 static void info(const SSL *ssl, int where, int ret)

@@ -30,13 +30,20 @@ struct follow_side {
 	bool logged;  /* TLS 1.3: when its secret was */
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
-	int lost;     /* -errno if the records could not be followed, and why */
+	bool keeps_tail;
+	int lost; /* -errno if the records could not be followed, and why */
 	const char *lost_why;
 	uint8_t secret[CIPHER_SECRET_MAX];
 	size_t secret_len;
 	uint64_t seq;
 	unsigned number; /* KeyUpdates before */
 	struct follow_wire last, current;
+	/*
+	 * Received in the handshake, no more than OpenSSL can hold of it; from
+	 * the start on only where OpenSSL has read ahead then: what it has of
+	 * this side's is the end of that.
+	 */
+	struct follow_wire tail;
 	/* The BIO's own count at the start, and what we have seen since. */
 	uint64_t base, seen;
 	BIO *bio;

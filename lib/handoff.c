@@ -189,7 +189,7 @@ static bool state_fits(const SSL *ssl, const struct follow *state)
 		return false;
 	if (SSL_version(ssl) != TLS1_3_VERSION)
 		return !state->logged;
-	return state->logged &&
+	return state->logged && state->tx.logged && state->rx.logged &&
 	       SSL_get_client_random(ssl, random, sizeof(random)) ==
 		       FOLLOW_RANDOM &&
 	       !memcmp(random, state->random, FOLLOW_RANDOM);
@@ -234,6 +234,12 @@ static int check_writing(const SSL *ssl, const struct follow_side *tx,
 	return 0;
 }
 
+/* Does what it had of this side's at the start matter? In TLS 1.3 alone. */
+static bool began_ahead(const struct follow_side *rx)
+{
+	return rx->logged && rx->tail.len;
+}
+
 /* Plaintext that OpenSSL holds; reading it must not change a thing. */
 static int copy_plain(struct handoff *h, SSL *ssl, const struct follow_side *rx,
 		      const char **why)
@@ -241,7 +247,7 @@ static int copy_plain(struct handoff *h, SSL *ssl, const struct follow_side *rx,
 	int pending = SSL_pending(ssl);
 
 	/* With whole records behind it nobody knows which is pending. */
-	if (rx->ahead || rx->current.len)
+	if (rx->ahead || rx->current.len || began_ahead(rx))
 		return refuse(-EBUSY, why,
 			      "OpenSSL has read ahead: SSL_read() until "
 			      "SSL_has_pending() is 0, or call "
@@ -267,7 +273,13 @@ static int copy_sealed(struct handoff *h, SSL *ssl,
 	size_t len = rx->current.len;
 	bool pending = SSL_has_pending(ssl);
 
-	if (rx->ahead && pending)
+	if (began_ahead(rx) && pending) {
+		memcpy(h->sealed, rx->tail.bytes, rx->tail.len);
+		h->sealed_len = rx->tail.len;
+		h->ahead = true;
+		return 0;
+	}
+	if (began_ahead(rx) || (rx->ahead && pending))
 		return refuse(-EBUSY, why,
 			      "OpenSSL has read ahead: SSL_read() until "
 			      "SSL_has_pending() is 0, or call "

@@ -65,6 +65,13 @@ struct handoff {
 	/* taken from the socket, not yet a whole record (plain_len is 0 then) */
 	uint8_t sealed[RECORD_WIRE_MAX];
 	size_t sealed_len;
+	/*
+	 * OpenSSL read ahead in the handshake and has not gone on since: of
+	 * sealed, which is whole records and perhaps the start of one, only the
+	 * end is under rx's secret, from seq 0 on, and of that OpenSSL has taken
+	 * what it has, but at least one byte is not.
+	 */
+	bool ahead;
 };
 
 /*

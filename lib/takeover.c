@@ -64,50 +64,100 @@ static int check_messages(const uint8_t *message, size_t len)
 	return len ? -EPROTO : ret;
 }
 
+/* Open a whole record into room: what is in it, or -errno. */
+static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
+			   const uint8_t *record, size_t len, uint64_t seq,
+			   uint8_t *room, uint8_t *type, uint8_t **content)
+{
+	const struct record_format *format = gen->format;
+	struct slot slot = { .gen = gen };
+	int alert;
+	int ret;
+
+	if (record_parse_header(format, record, &alert) < 0)
+		return -EPROTO;
+	record_nonce(slot.op.nonce, gen->iv,
+		     record_nonce_number(format, record, seq));
+	record_aad(format, slot.aad, record[0], seq, len - RECORD_HEADER);
+	slot.op.aad = slot.aad;
+	slot.op.aad_len = format->aad_len;
+	slot.op.in = record + format->prefix;
+	slot.op.in_len = len - format->prefix;
+	slot.op.out = room + format->aad_len;
+	slot.op.done = proof_done;
+	*content = slot.op.out;
+	ret = open_now(ctx, &slot);
+	if (ret)
+		return ret;
+	return record_content(format, record, slot.op.out,
+			      aead_op_out_len(&slot.op), RECORD_PLAIN_MAX,
+			      type);
+}
+
 /* The record before the next one must open, and leave things as they are. */
 static int prove(struct tls_context *ctx, struct keygen *gen,
 		 const struct handoff_side *side, uint8_t *room)
 {
-	const struct record_format *format = gen->format;
-	uint64_t seq = side->seq - 1;
-	struct slot slot = { .gen = gen };
-	uint8_t type;
-	int alert;
+	uint8_t type, *content;
 	ssize_t n;
-	int ret;
 
 	if (!side->proof_len)
 		return 0;
-	if (record_parse_header(format, side->proof, &alert) < 0)
-		return -EPROTO;
-	record_nonce(slot.op.nonce, gen->iv,
-		     record_nonce_number(format, side->proof, seq));
-	record_aad(format, slot.aad, side->proof[0], seq,
-		   side->proof_len - RECORD_HEADER);
-	slot.op.aad = slot.aad;
-	slot.op.aad_len = format->aad_len;
-	slot.op.in = side->proof + format->prefix;
-	slot.op.in_len = side->proof_len - format->prefix;
-	slot.op.out = room + format->aad_len;
-	slot.op.done = proof_done;
-	ret = open_now(ctx, &slot);
-	if (ret)
-		return ret;
-	n = record_content(format, side->proof, slot.op.out,
-			   aead_op_out_len(&slot.op), RECORD_PLAIN_MAX, &type);
+	n = open_record(ctx, gen, side->proof, side->proof_len, side->seq - 1,
+			room, &type, &content);
 	if (n < 0)
-		return -EPROTO;
+		return (int)n;
 	if (type != RECORD_HANDSHAKE)
 		return 0;
-	return check_messages(slot.op.out, (size_t)n);
+	return check_messages(content, (size_t)n);
+}
+
+static size_t wire_len(const uint8_t *record, size_t have)
+{
+	size_t len = RECORD_HEADER;
+
+	if (have >= len)
+		len += (size_t)record[3] << 8 | record[4];
+	return len;
+}
+
+/*
+ * What OpenSSL has read ahead begins with records of the handshake; ours are
+ * those that open. That OpenSSL has not taken them yet is certain of one alone,
+ * whole or not.
+ */
+static int find_ahead(struct tls_context *ctx, struct keygen *gen,
+		      struct handoff *h, uint8_t *room)
+{
+	size_t at = 0, first = 0, left = h->sealed_len, len, ours = 0;
+	uint8_t type, *content;
+
+	for (; left && (len = wire_len(h->sealed + at, left)) <= left;
+	     at += len, left -= len) {
+		if (h->sealed[at] == RECORD_DATA &&
+		    open_record(ctx, gen, h->sealed + at, len, ours, room,
+				&type, &content) >= 0) {
+			if (!ours++)
+				first = at;
+		} else if (ours) {
+			return -EBUSY;
+		}
+	}
+	if (ours + (left > 0) != 1)
+		return -EBUSY;
+	if (!ours)
+		first = at;
+	h->sealed_len -= first;
+	memmove(h->sealed, h->sealed + first, h->sealed_len);
+	return 0;
 }
 
 static int prove_both(struct tls_context *ctx, struct keygen *tx,
-		      struct keygen *rx, const struct handoff *h)
+		      struct keygen *rx, struct handoff *h)
 {
 	struct block *room = pool_take_unowned(&ctx->core.rx_pool);
 	struct pool_account account = { .pool = &ctx->core.rx_pool };
-	bool asked;
+	bool asked, ahead = false;
 	int ret;
 
 	if (!room)
@@ -121,8 +171,14 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 		if (ret == -EINPROGRESS)
 			ret = 0;
 	}
+	if (!ret && h->ahead)
+		ahead = find_ahead(ctx, rx, h, room->data) != 0;
 	explicit_bzero(room->data, RECORD_WIRE_MAX);
 	block_put(&account, room);
+	if (ahead)
+		return error_set(-EBUSY, "OpenSSL read several records ahead "
+				 "during the handshake: call "
+				 "SSL_CTX_set_read_ahead(ctx, 0) before it");
 	if (asked)
 		return error_set(-EBUSY, "the client was asked for a "
 				 "certificate: go on with SSL_read() until it "
@@ -310,6 +366,7 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 	if (ret)
 		return ret;
 	ret = prove_both(ctx, s.tx_gen, s.rx_gen, h);
+	s.sealed_len = h->sealed_len;
 	if (!ret)
 		ret = want_tickets(&s, ctx, ssl);
 	if (!ret)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -439,6 +440,103 @@ static void read_ahead_of_nothing_goes_on(void **state)
 	both_go_on(options, assert_still_usable);
 }
 
+/*
+ * Up to where the client has sent its Finished and the server has not read it;
+ * whatever follows it will be read with it.
+ */
+static void open_reading_ahead(struct tls_pair *pair)
+{
+	struct tls_pair_options options = {
+		PREPARED,        .prepare = read_ahead, .unix_sockets = true,
+		.trickle = 4096, .client_cert = true,
+	};
+
+	assert_int_equal(tls_pair_open(pair, &options), 0);
+	while (SSL_do_handshake(pair->client) != 1) {
+		SSL_do_handshake(pair->server);
+		tls_pair_step(pair);
+	}
+}
+
+/* Carry all of that, and so many bytes of what the client says next. */
+static void finish_reading_ahead(struct tls_pair *pair, const char *said,
+				 size_t bytes)
+{
+	int finished;
+
+	assert_int_equal(ioctl(pair->relay[1], FIONREAD, &finished), 0);
+	say(pair->client, said);
+	pair->trickle = (size_t)finished + bytes;
+	assert_int_equal(tls_pair_step(pair) >= pair->trickle, 1);
+	assert_int_equal(SSL_do_handshake(pair->server), 1);
+}
+
+static void a_record_read_ahead_with_the_finished_goes_on(void **state)
+{
+	/* 22 bytes more than is said: all of it at the end */
+	static const size_t parts[] = { 1, 4, 5, 6, 20, 38, 39 };
+
+	(void)state;
+	for (int i = 0; i < 7; i++) {
+		struct tls_pair pair;
+		struct tls_conn *conn;
+
+		open_reading_ahead(&pair);
+		finish_reading_ahead(&pair, "with the Finished", parts[i]);
+		conn = hand_over(pair.server);
+		tls_pair_carry(&pair);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		read_exactly(conn, "with the Finished");
+		say(pair.client, "later");
+		tls_pair_carry(&pair);
+		read_exactly(conn, "later");
+		assert_int_equal(tls_write(conn, "answer", 6), 6);
+		assert_int_equal(tls_flush(conn), 0);
+		tls_pair_carry(&pair);
+		hear(pair.client, "answer");
+		tls_close(conn, 0);
+		tls_pair_free(&pair);
+	}
+}
+
+static void more_read_ahead_with_the_finished_is_declined(void **state)
+{
+	static const size_t parts[] = { 1, 5, 25 }; /* of the second record */
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct tls_pair pair;
+
+		open_reading_ahead(&pair);
+		say(pair.client, "one");
+		finish_reading_ahead(&pair, "two", parts[i]);
+		decline(pair.server, -EBUSY, "read_ahead");
+		tls_pair_carry(&pair);
+		hear(pair.server, "one");
+		hear(pair.server, "two");
+		decline(pair.server, -EBUSY, "read ahead");
+		say(pair.client, "three");
+		tls_pair_carry(&pair);
+		hear(pair.server, "three");
+		decline(pair.server, -EBUSY, "read ahead");
+		tls_pair_free(&pair);
+	}
+}
+
+static void a_record_read_ahead_and_in_part_read_is_declined(void **state)
+{
+	struct tls_pair pair;
+
+	(void)state;
+	open_reading_ahead(&pair);
+	finish_reading_ahead(&pair, "with the Finished", 39);
+	hear(pair.server, "with");
+	decline(pair.server, -EBUSY, "read ahead");
+	hear(pair.server, " the Finished");
+	decline(pair.server, -EBUSY, "read ahead");
+	tls_pair_free(&pair);
+}
+
 /* ---- In the middle of a stream ----------------------------------------- */
 
 enum { BULK = 4 << 20, CHUNK = 50000 };
@@ -624,6 +722,10 @@ int main(void)
 		cmocka_unit_test(a_buffering_bio_is_declined),
 		cmocka_unit_test(modes_and_options_make_no_difference),
 		cmocka_unit_test(read_ahead_of_nothing_goes_on),
+		cmocka_unit_test(a_record_read_ahead_with_the_finished_goes_on),
+		cmocka_unit_test(more_read_ahead_with_the_finished_is_declined),
+		cmocka_unit_test(
+			a_record_read_ahead_and_in_part_read_is_declined),
 		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
 		cmocka_unit_test(a_key_update_not_yet_read_is_met_afterwards),
 		cmocka_unit_test(

@@ -440,25 +440,6 @@ static void read_ahead(SSL_CTX *ctx)
 	SSL_CTX_set_read_ahead(ctx, 1);
 }
 
-static void data_read_ahead_with_the_finished_is_refused(void **state)
-{
-	struct tls_pair_options options = { .prepare_ctx = read_ahead };
-	struct tls_pair pair;
-
-	(void)state;
-	assert_int_equal(tls_pair_open(&pair, &options), 0);
-	while (SSL_do_handshake(pair.client) != 1)
-		SSL_do_handshake(pair.server);
-	say(pair.client, "with the Finished");
-	assert_int_equal(tls_pair_handshake(&pair), 0);
-	assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-	assert_refused(pair.server, -EBUSY, "read_ahead");
-	hear(pair.server, "with the Finished");
-	assert_refused(pair.server, -EBUSY, "read_ahead");
-	assert_still_usable(pair.server, pair.client);
-	tls_pair_free(&pair);
-}
-
 static void records_read_ahead_are_refused_until_they_are_read(void **state)
 {
 	struct tls_pair pair;
@@ -652,7 +633,6 @@ int main(void)
 		cmocka_unit_test(a_bio_callback_of_the_old_kind_is_refused),
 		cmocka_unit_test(a_blocked_write_is_refused),
 		cmocka_unit_test(a_write_not_begun_is_refused),
-		cmocka_unit_test(data_read_ahead_with_the_finished_is_refused),
 		cmocka_unit_test(
 			records_read_ahead_are_refused_until_they_are_read),
 		cmocka_unit_test(half_a_record_read_ahead_is_refused),
