@@ -201,6 +201,7 @@ enum {
 	BEFORE = 64, /* room before the output, for the AAD */
 	SPACE = 20480,
 	PATIENCE = 2, /* seconds */
+	SHORTLY = 1000000, /* nanoseconds */
 };
 
 /*
@@ -271,13 +272,15 @@ static bool wait_for(struct probe *probe, unsigned count)
 	int64_t left;
 
 	for (;;) {
+		bool all = ring_submit(probe->ring) == 0;
+
 		ring_reap(probe->ring);
 		if (all_done(probe, count))
 			return true;
 		left = end - now_ns();
 		if (left <= 0)
 			break;
-		ring_wait(probe->ring, left);
+		ring_wait(probe->ring, all ? left : SHORTLY);
 	}
 	while (count--)
 		if (!probe->requests[count].done)
@@ -312,9 +315,6 @@ static bool run_one(struct probe *probe)
 	struct engine *engine = probe->engine;
 	int err = engine->ops->submit(engine, &probe->requests[0].op);
 
-	if (err)
-		return failed(probe, err);
-	err = ring_submit(probe->ring);
 	if (err)
 		return failed(probe, err);
 	return wait_for(probe, 1);
@@ -428,8 +428,9 @@ static int run_record(struct probe *probe, unsigned i, bool *pending)
 		return err;
 	err = ring_submit(probe->ring);
 	ring_reap(probe->ring);
-	*pending = !probe->requests[i].done;
-	return err;
+	/* what the kernel did not take is not what a driver has */
+	*pending = !err && !probe->requests[i].done;
+	return 0;
 }
 
 /*

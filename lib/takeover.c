@@ -35,8 +35,9 @@ static int open_now(struct tls_context *ctx, struct slot *slot)
 	else if (ret < 0)
 		return ret;
 	while (slot->state != SLOT_READY) {
-		ring_submit(ctx->core.ring);
-		ring_wait(ctx->core.ring, -1);
+		bool all = ring_submit(ctx->core.ring) == 0;
+
+		ring_wait(ctx->core.ring, all ? -1 : NS_PER_MS);
 		ring_reap(ctx->core.ring);
 	}
 	return slot->op.result;

@@ -29,6 +29,7 @@ static SSL_CTX *sctx, *cctx;
 static uint8_t data[LEN + FILE_LEN];
 static int file, version;
 static const char *driver; /* of the kernel's, or NULL */
+static long step = 1;
 
 static struct {
 	struct tls_context *ctx;
@@ -60,9 +61,10 @@ void scenario_set_up(int tls_version)
 	assert_int_equal(write(file, data, sizeof(data)), sizeof(data));
 }
 
-void scenario_use_driver(const char *name)
+void scenario_use_driver(const char *name, long every)
 {
 	driver = name;
+	step = every;
 }
 
 void scenario_tear_down(void)
@@ -348,7 +350,7 @@ void scenario_in_contexts(enum tls_context_kind kind, enum inject_into where,
 {
 	long n;
 
-	for (n = 0; with_a_context(kind, where, n, error, 1); n++)
+	for (n = 0; with_a_context(kind, where, n, error, 1); n += step)
 		if (many != 1)
 			with_a_context(kind, where, n, error, many);
 	if (n < least)
@@ -382,7 +384,7 @@ void scenario_in_a_context(enum tls_context_kind kind, enum inject_into where,
 	long n;
 
 	assert_non_null(ctx);
-	for (n = 0; in_context(ctx, where, n, error, 1); n++)
+	for (n = 0; in_context(ctx, where, n, error, 1); n += step)
 		if (error == EAGAIN)
 			in_context(ctx, where, n, error, 5);
 	if (n < least)

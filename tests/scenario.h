@@ -16,8 +16,11 @@
 
 /* What scenarios of this version (TLS1_3_VERSION) are played with. */
 void scenario_set_up(int version);
-/* Its contexts are to use the kernel's engine. */
-void scenario_use_driver(const char *name);
+/*
+ * Its contexts are to use the kernel's engine; and of the calls, only every
+ * step-th is to fail, since that takes longer.
+ */
+void scenario_use_driver(const char *name, long step);
 void scenario_tear_down(void);
 
 /*
