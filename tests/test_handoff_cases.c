@@ -19,6 +19,7 @@
 #include <openssl/err.h>
 
 #include "asynctls.h"
+#include "handed.h"
 #include "handoff_check.h"
 #include "wire.h"
 
@@ -39,45 +40,11 @@ static int teardown(void **state)
 
 /* ---- Handing over ------------------------------------------------------ */
 
-static struct tls_conn *hand_over(SSL *ssl)
-{
-	struct tls_conn *conn;
-
-	if (tls_handoff(&conn, ctx, ssl))
-		fail_msg("%s", tls_last_error());
-	return conn;
-}
-
-static void decline(SSL *ssl, int error, const char *words)
-{
-	struct tls_conn *conn;
-
-	assert_int_equal(tls_handoff(&conn, ctx, ssl), error);
-	if (!strstr(tls_last_error(), words))
-		fail_msg("\"%s\" does not say \"%s\"", tls_last_error(), words);
-}
-
-static void read_exactly(struct tls_conn *conn, const char *what)
-{
-	size_t len = strlen(what), got = 0;
-	char buf[256];
-	ssize_t n;
-
-	for (; got < len; got += (size_t)n) {
-		n = tls_read(conn, buf + got, len - got);
-		if (n <= 0)
-			fail_msg("%zd: %s", n, tls_conn_error(conn));
-	}
-	assert_memory_equal(buf, what, len);
-}
-
 static void converse(struct tls_conn *conn, SSL *peer)
 {
 	say(peer, "to the connection");
-	read_exactly(conn, "to the connection");
-	assert_int_equal(tls_write(conn, "and back", 8), 8);
-	assert_int_equal(tls_flush(conn), 0);
-	hear(peer, "and back");
+	handed_hears(conn, "to the connection");
+	handed_says(conn, peer, "and back");
 }
 
 /* To the end, close_notify included. */
@@ -94,7 +61,7 @@ static void finish(struct tls_conn *conn, SSL *peer)
 
 static void goes_on(SSL *ssl, SSL *peer)
 {
-	finish(hand_over(ssl), peer);
+	finish(handed_over(ctx, ssl), peer);
 }
 
 /* Something is done to both ends; then each in turn is handed over. */
@@ -140,8 +107,8 @@ static void a_handshake_byte_by_byte_goes_on(void **state)
 				 .prepare = ask_for_another_group,
 				 .nonblocking = true,
 			 });
-	server = hand_over(pair.server);
-	client = hand_over(pair.client);
+	server = handed_over(ctx, pair.server);
+	client = handed_over(ctx, pair.client);
 	tls_pair_carry(&pair);
 	assert_int_equal(tls_write(server, "ping", 4), 4);
 	assert_int_equal(tls_flush(server), 0);
@@ -261,7 +228,8 @@ static void the_context_of_a_name_must_be_prepared_too(void **state)
 				 });
 		assert_ptr_equal(SSL_get_SSL_CTX(pair.server), named);
 		if (!prepared) {
-			decline(pair.server, -EINVAL, "tls_handoff_prepare");
+			handed_declined(ctx, pair.server, -EINVAL,
+					"tls_handoff_prepare");
 			assert_still_usable(pair.server, pair.client);
 		} else {
 			goes_on(pair.server, pair.client);
@@ -355,7 +323,7 @@ static void a_buffering_bio_is_declined(void **state)
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ PREPARED,
 						    .prepare = buffer_writes });
-	decline(pair.server, -EINVAL, "SSL_set_fd");
+	handed_declined(ctx, pair.server, -EINVAL, "SSL_set_fd");
 	say(pair.client, "still");
 	hear(pair.server, "still");
 	tls_pair_free(&pair);
@@ -483,13 +451,13 @@ static void a_record_read_ahead_with_the_finished_goes_on(void **state)
 
 		open_reading_ahead(&pair);
 		finish_reading_ahead(&pair, "with the Finished", parts[i]);
-		conn = hand_over(pair.server);
+		conn = handed_over(ctx, pair.server);
 		tls_pair_carry(&pair);
 		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-		read_exactly(conn, "with the Finished");
+		handed_hears(conn, "with the Finished");
 		say(pair.client, "later");
 		tls_pair_carry(&pair);
-		read_exactly(conn, "later");
+		handed_hears(conn, "later");
 		assert_int_equal(tls_write(conn, "answer", 6), 6);
 		assert_int_equal(tls_flush(conn), 0);
 		tls_pair_carry(&pair);
@@ -510,15 +478,15 @@ static void more_read_ahead_with_the_finished_is_declined(void **state)
 		open_reading_ahead(&pair);
 		say(pair.client, "one");
 		finish_reading_ahead(&pair, "two", parts[i]);
-		decline(pair.server, -EBUSY, "read_ahead");
+		handed_declined(ctx, pair.server, -EBUSY, "read_ahead");
 		tls_pair_carry(&pair);
 		hear(pair.server, "one");
 		hear(pair.server, "two");
-		decline(pair.server, -EBUSY, "read ahead");
+		handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 		say(pair.client, "three");
 		tls_pair_carry(&pair);
 		hear(pair.server, "three");
-		decline(pair.server, -EBUSY, "read ahead");
+		handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 		tls_pair_free(&pair);
 	}
 }
@@ -531,9 +499,9 @@ static void a_record_read_ahead_and_in_part_read_is_declined(void **state)
 	open_reading_ahead(&pair);
 	finish_reading_ahead(&pair, "with the Finished", 39);
 	hear(pair.server, "with");
-	decline(pair.server, -EBUSY, "read ahead");
+	handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 	hear(pair.server, " the Finished");
-	decline(pair.server, -EBUSY, "read ahead");
+	handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 	tls_pair_free(&pair);
 }
 
@@ -621,7 +589,7 @@ static void a_key_update_right_after_the_hand_over_goes_on(void **state)
 		SSL *peer;
 
 		open_pair(&pair, (struct tls_pair_options){ PREPARED });
-		conn = hand_over(client ? pair.client : pair.server);
+		conn = handed_over(ctx, client ? pair.client : pair.server);
 		peer = client ? pair.server : pair.client;
 		assert_int_equal(SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED),
 				 1);
@@ -653,7 +621,7 @@ static void a_certificate_asked_for_is_declined(void **state)
 	open_pair(&pair, (struct tls_pair_options){
 				 PREPARED, .prepare = offer_certificate });
 	ask_for_certificate(pair.server);
-	decline(pair.server, -EBUSY, "asked for a certificate");
+	handed_declined(ctx, pair.server, -EBUSY, "asked for a certificate");
 	/* the client answers as it reads; then all is well */
 	say(pair.server, "question");
 	hear(pair.client, "question");
@@ -672,7 +640,7 @@ static void a_request_for_a_certificate_after_the_hand_over_fails(void **state)
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){
 				 PREPARED, .prepare = offer_certificate });
-	conn = hand_over(pair.client);
+	conn = handed_over(ctx, pair.client);
 	ask_for_certificate(pair.server);
 	assert_int_equal(tls_read(conn, &c, 1), -EPROTO);
 	assert_non_null(strstr(tls_conn_error(conn), "certificate"));

@@ -15,6 +15,7 @@
 
 #include "asynctls.h"
 #include "both.h"
+#include "handed.h"
 #include "handoff_check.h"
 #include "wire.h"
 
@@ -89,27 +90,11 @@ static size_t read_log(char *text, size_t room)
 	return len;
 }
 
-static void read_exactly(struct tls_conn *conn, const char *what)
-{
-	size_t len = strlen(what), got = 0;
-	char buf[64];
-	ssize_t n;
-
-	for (; got < len; got += (size_t)n) {
-		n = tls_read(conn, buf + got, len - got);
-		if (n <= 0)
-			fail_msg("%zd: %s", n, tls_conn_error(conn));
-	}
-	assert_memory_equal(buf, what, len);
-}
-
 static void converse(struct tls_conn *conn, SSL *peer)
 {
 	say(peer, "from the peer");
-	read_exactly(conn, "from the peer");
-	assert_int_equal(tls_write(conn, "and back", 8), 8);
-	assert_int_equal(tls_flush(conn), 0);
-	hear(peer, "and back");
+	handed_hears(conn, "from the peer");
+	handed_says(conn, peer, "and back");
 }
 
 /* Every line of ours is one of OpenSSL's; returns how many there are. */
@@ -145,7 +130,7 @@ static void the_log_goes_on_where_openssls_ends(void **state)
 	/* generation 1 of both directions is before the hand-over */
 	SSL_key_update(pair.client, SSL_KEY_UPDATE_REQUESTED);
 	assert_still_usable(pair.client, pair.server);
-	assert_int_equal(tls_handoff(&conn, ctx, pair.server), 0);
+	conn = handed_over(ctx, pair.server);
 	assert_int_equal(assert_openssl_agrees(), 0);
 	SSL_key_update(pair.client, SSL_KEY_UPDATE_NOT_REQUESTED);
 	converse(conn, pair.client);
@@ -179,7 +164,7 @@ static void a_connection_of_secrets_is_logged_by_its_client_random(void **state)
 	assert_int_equal(tls_conn_update_keys(conn[0], 0), 0);
 	assert_int_equal(tls_write(conn[0], "x", 1), 1);
 	assert_int_equal(tls_flush(conn[0]), 0);
-	read_exactly(conn[1], "x");
+	handed_hears(conn[1], "x");
 	assert_int_equal(read_log(text, sizeof(text)),
 			 strlen("CLIENT_TRAFFIC_SECRET_1 ") + 64 + 1 + 64 + 1);
 	snprintf(last, sizeof(last), "CLIENT_TRAFFIC_SECRET_1 009fff%058d ", 0);

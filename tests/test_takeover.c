@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "asynctls.h"
+#include "handed.h"
 #include "handoff_check.h"
 #include "tls_pair.h"
 #include "wire.h"
@@ -29,25 +30,6 @@ static int teardown(void **state)
 	(void)state;
 	tls_context_free(ctx);
 	return 0;
-}
-
-static struct tls_conn *hand_over(SSL *ssl)
-{
-	struct tls_conn *conn;
-
-	if (tls_handoff(&conn, ctx, ssl))
-		fail_msg("%s", tls_last_error());
-	return conn;
-}
-
-static void refuse(SSL *ssl, int error, const char *words)
-{
-	struct tls_conn *conn = NULL;
-
-	assert_int_equal(tls_handoff(&conn, ctx, ssl), error);
-	assert_null(conn);
-	if (!strstr(tls_last_error(), words))
-		fail_msg("\"%s\" does not say \"%s\"", tls_last_error(), words);
 }
 
 /* A few bytes and a few records, each way. */
@@ -114,7 +96,7 @@ static void each_end_in_each_suite_goes_on_after_the_ssl_is_freed(void **state)
 							    TLS1_2_VERSION,
 					 PREPARED });
 		end = client ? &pair.client : &pair.server;
-		conn = hand_over(*end);
+		conn = handed_over(ctx, *end);
 		SSL_free(*end);
 		*end = NULL;
 		tls_conn_describe(conn, words, sizeof(words));
@@ -138,8 +120,8 @@ static void both_ends_can_be_ours(void **state)
 
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ PREPARED });
-	server = hand_over(pair.server);
-	client = hand_over(pair.client);
+	server = handed_over(ctx, pair.server);
+	client = handed_over(ctx, pair.client);
 	assert_int_equal(tls_write(client, "ping", 4), 4);
 	assert_int_equal(tls_flush(client), 0);
 	assert_int_equal(tls_read(server, buf, sizeof(buf)), 4);
@@ -165,7 +147,7 @@ static void what_openssl_had_decrypted_comes_first(void **state)
 	assert_int_equal(SSL_write(pair.client, "one two three", 13), 13);
 	assert_int_equal(SSL_read(pair.server, buf, 4), 4);
 	assert_int_equal(SSL_write(pair.client, " four", 5), 5);
-	conn = hand_over(pair.server);
+	conn = handed_over(ctx, pair.server);
 	assert_int_equal(tls_read(conn, buf, 5), 5);
 	assert_memory_equal(buf, "two t", 5);
 	assert_int_equal(tls_read(conn, buf, 4), 4);
@@ -218,7 +200,7 @@ static void records_are_as_short_as_was_negotiated(void **state)
 					 PREPARED,
 					 .version = versions[i / 2],
 					 .prepare = limit_fragments });
-		conn = hand_over(i % 2 ? pair.client : pair.server);
+		conn = handed_over(ctx, i % 2 ? pair.client : pair.server);
 		converse(conn, i % 2 ? pair.server : pair.client);
 		assert_int_equal(tls_close(conn, 1000), 0);
 		tls_pair_free(&pair);
@@ -233,7 +215,7 @@ static void tls_1_1_is_declined_and_the_ssl_stays_usable(void **state)
 	open_pair(&pair, (struct tls_pair_options){ .version = TLS1_1_VERSION,
 						    .suite = "ALL:@SECLEVEL=0",
 						    PREPARED });
-	refuse(pair.server, -EOPNOTSUPP, "TLS 1.2 and 1.3");
+	handed_declined(ctx, pair.server, -EOPNOTSUPP, "TLS 1.2 and 1.3");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
@@ -246,7 +228,7 @@ static void another_suite_is_declined_and_the_ssl_stays_usable(void **state)
 	open_pair(&pair, (struct tls_pair_options){
 				 .suite = "TLS_AES_128_CCM_8_SHA256",
 				 PREPARED });
-	refuse(pair.server, -EOPNOTSUPP, "tag of 8 bytes");
+	handed_declined(ctx, pair.server, -EOPNOTSUPP, "tag of 8 bytes");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
@@ -257,7 +239,7 @@ static void an_unprepared_context_is_declined(void **state)
 
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ 0 });
-	refuse(pair.server, -EINVAL, "tls_handoff_prepare");
+	handed_declined(ctx, pair.server, -EINVAL, "tls_handoff_prepare");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
 }
@@ -272,7 +254,7 @@ static void a_handshake_that_failed_is_declined(void **state)
 						      PREPARED }), 0);
 	assert_int_equal(write(pair.fd[1], "GET / HTTP/1.0\r\n\r\n", 18), 18);
 	assert_true(SSL_accept(pair.server) < 0);
-	refuse(pair.server, -EINVAL, "handshake");
+	handed_declined(ctx, pair.server, -EINVAL, "handshake");
 	assert_true(SSL_read(pair.server, buf, sizeof(buf)) <= 0);
 	tls_pair_free(&pair);
 }
@@ -285,7 +267,7 @@ static void a_peer_that_ends_at_once_is_truncation(void **state)
 
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ PREPARED });
-	conn = hand_over(pair.server);
+	conn = handed_over(ctx, pair.server);
 	SSL_set_quiet_shutdown(pair.client, 1);
 	SSL_free(pair.client);
 	pair.client = NULL;
@@ -305,7 +287,7 @@ static void closing_the_descriptor_after_tls_close_ends_the_stream(
 
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){ PREPARED });
-	conn = hand_over(pair.server);
+	conn = handed_over(ctx, pair.server);
 	assert_int_equal(tls_close(conn, 1000), 0);
 	close(pair.fd[0]);
 	pair.fd[0] = -1;

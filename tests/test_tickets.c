@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 
 #include "asynctls.h"
+#include "handed.h"
 #include "handoff_check.h"
 #include "ticket.h"
 
@@ -61,34 +62,11 @@ static int end(void **state)
 
 static struct tls_conn *hand_over(SSL **ssl)
 {
-	struct tls_conn *conn;
+	struct tls_conn *conn = handed_over(ctx, *ssl);
 
-	if (tls_handoff(&conn, ctx, *ssl))
-		fail_msg("%s", tls_last_error());
 	SSL_free(*ssl);
 	*ssl = NULL;
 	return conn;
-}
-
-static void read_exactly(struct tls_conn *conn, const char *what)
-{
-	size_t len = strlen(what), got = 0;
-	char buf[256];
-	ssize_t n;
-
-	for (; got < len; got += (size_t)n) {
-		n = tls_read(conn, buf + got, len - got);
-		if (n <= 0)
-			fail_msg("%zd: %s", n, tls_conn_error(conn));
-	}
-	assert_memory_equal(buf, what, len);
-}
-
-static void write_to(struct tls_conn *conn, SSL *peer, const char *what)
-{
-	assert_int_equal(tls_write(conn, what, strlen(what)), strlen(what));
-	assert_int_equal(tls_flush(conn), 0);
-	hear(peer, what);
 }
 
 /* Have so many received, by whichever engine, and do not read. */
@@ -118,8 +96,8 @@ static void assert_resumes(struct tls_pair *first)
 	assert_int_equal(SSL_session_reused(pair.server), 1);
 	conn = hand_over(&pair.client);
 	say(pair.server, "resumed");
-	read_exactly(conn, "resumed");
-	write_to(conn, pair.server, "and back");
+	handed_hears(conn, "resumed");
+	handed_says(conn, pair.server, "and back");
 	tls_close(conn, 1000);
 	tls_pair_free(&pair);
 }
@@ -139,10 +117,10 @@ static void a_client_resumes_after_hand_over(void **state)
 		sessions = 0; /* the server's count, too */
 		conn = hand_over(&pair.client);
 		say(pair.server, "behind two tickets");
-		read_exactly(conn, "behind two tickets");
+		handed_hears(conn, "behind two tickets");
 		assert_int_equal(sessions, 2);
 		assert_true(pthread_equal(session_thread, pthread_self()));
-		write_to(conn, pair.server, "the stream goes on");
+		handed_says(conn, pair.server, "the stream goes on");
 		assert_resumes(&pair);
 		assert_int_equal(tls_close(conn, 1000), 0);
 		tls_pair_free(&pair);
@@ -167,7 +145,7 @@ static void any_number_of_tickets_is_taken(void **state)
 		sessions = 0;
 		conn = hand_over(&pair.client);
 		say(pair.server, "x");
-		read_exactly(conn, "x");
+		handed_hears(conn, "x");
 		assert_int_equal(sessions, counts[i]);
 		tls_close(conn, 1000);
 		tls_pair_free(&pair);
@@ -188,11 +166,11 @@ static void a_ticket_behind_data_is_taken(void **state)
 	conn = hand_over(&pair.client);
 	for (int i = 1; i <= 5; i++) {
 		say(pair.server, "before");
-		read_exactly(conn, "before");
+		handed_hears(conn, "before");
 		sessions = 0;
 		assert_int_equal(SSL_new_session_ticket(pair.server), 1);
 		say(pair.server, "after");
-		read_exactly(conn, "after");
+		handed_hears(conn, "after");
 		assert_int_equal(sessions, 2); /* the server's, the client's */
 		assert_resumes(&pair);
 	}
@@ -212,7 +190,7 @@ static void tickets_behind_a_key_update_are_taken(void **state)
 			 });
 	conn = hand_over(&pair.client);
 	say(pair.server, "old key");
-	read_exactly(conn, "old key");
+	handed_hears(conn, "old key");
 	SSL_key_update(pair.server, SSL_KEY_UPDATE_NOT_REQUESTED);
 	say(pair.server, "x");
 	if (tls_read(conn, &byte, 1) != 1)
@@ -220,7 +198,7 @@ static void tickets_behind_a_key_update_are_taken(void **state)
 	sessions = 0;
 	assert_int_equal(SSL_new_session_ticket(pair.server), 1);
 	say(pair.server, "new key");
-	read_exactly(conn, "new key");
+	handed_hears(conn, "new key");
 	assert_int_equal(sessions, 2);
 	assert_resumes(&pair);
 	tls_close(conn, 1000);
@@ -261,11 +239,11 @@ static void plaintext_pending_is_not_in_the_way(void **state)
 	say(pair.server, "one and a half");
 	hear(pair.client, "one");
 	conn = hand_over(&pair.client);
-	read_exactly(conn, " and a half");
+	handed_hears(conn, " and a half");
 	assert_int_equal(SSL_new_session_ticket(pair.server), 1);
 	sessions = 0;
 	say(pair.server, "x");
-	read_exactly(conn, "x");
+	handed_hears(conn, "x");
 	assert_int_equal(sessions, 2);
 	assert_resumes(&pair);
 	tls_close(conn, 1000);
@@ -459,7 +437,7 @@ static void data_goes_on(struct made *m)
 	char c;
 
 	send_record(m->server, RECORD_DATA, "data", 4);
-	read_exactly(m->conn, "data");
+	handed_hears(m->conn, "data");
 	assert_int_equal(recv(m->pair.fd[0], &c, 1, MSG_DONTWAIT), -1);
 	assert_int_equal(errno, EAGAIN);
 }
