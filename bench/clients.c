@@ -118,9 +118,9 @@ static void ask_for(struct client *clients, size_t response, int epoll,
 	for (i = 0; i < options.conns; i++)
 		ask(&clients[i]);
 	while (now_ns() < until) {
-		got = epoll_wait(epoll, events, EVENTS, 1000);
+		got = epoll_wait(epoll, events, EVENTS, 10000);
 		if (got == 0)
-			die("no response for a second");
+			die("no response for 10 seconds");
 		for (n = 0; n < got; n++)
 			if (!take_response(events[n].data.ptr, response, l))
 				return;
