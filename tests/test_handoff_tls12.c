@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <openssl/core_names.h>
 
 #include "handoff_check.h"
 
@@ -100,10 +101,44 @@ static void a_handshake_in_small_steps_is_followed(void **state)
 
 /* ---- Resumption -------------------------------------------------------- */
 
+static int renewals;
+
 static void no_tickets(SSL_CTX *ctx)
 {
 	prepare_for_handoff(ctx);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+}
+
+/* Every ticket is good, and replaced by another. */
+static int renew(SSL *ssl, unsigned char *name, unsigned char *iv,
+		 EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int seal)
+{
+	static const unsigned char key[32] = "of tickets";
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY,
+						  (void *)key, sizeof(key)),
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
+						 (char *)"SHA256", 0),
+		OSSL_PARAM_construct_end(),
+	};
+
+	(void)ssl;
+	if (seal) {
+		memset(name, 1, 16);
+		memset(iv, 2, 16);
+		renewals++;
+	}
+	if (!EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key, iv,
+			       seal) ||
+	    !EVP_MAC_CTX_set_params(mac, params))
+		return -1;
+	return seal ? 1 : 2;
+}
+
+static void renew_tickets(SSL_CTX *ctx)
+{
+	prepare_for_handoff(ctx);
+	SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, renew);
 }
 
 static void check_resumption(void (*prepare_ctx)(SSL_CTX *ctx))
@@ -141,6 +176,8 @@ static void a_resumed_session_is_handed_over(void **state)
 	(void)state;
 	check_resumption(prepare_for_handoff);
 	check_resumption(no_tickets);
+	check_resumption(renew_tickets);
+	assert_int_equal(renewals, 3);
 }
 
 /* In an abbreviated handshake the client may go on at once. */
