@@ -134,7 +134,8 @@ static void side_keep_tail(struct follow_side *side, const uint8_t *bytes,
 	if (side->lost)
 		return;
 	if (len > RECORD_WIRE_MAX || wire_reserve(tail, RECORD_WIRE_MAX)) {
-		side_lose(side, -ENOMEM, "out of memory");
+		side->keeps_tail = false;
+		wire_free(tail);
 		return;
 	}
 	while (tail->len + len > RECORD_WIRE_MAX) {

@@ -491,6 +491,43 @@ static void more_read_ahead_with_the_finished_is_declined(void **state)
 	}
 }
 
+static void read_far_ahead(SSL *server, SSL *client)
+{
+	read_ahead(server, client);
+	SSL_set_default_read_buffer_len(server, 100000);
+}
+
+/* OpenSSL may have more than is kept, and that is in the way only if it has. */
+static void a_large_read_buffer_is_no_hindrance(void **state)
+{
+	const int versions[] = { TLS1_3_VERSION, TLS1_2_VERSION };
+	static char data[15000], got[15000];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct tls_pair pair;
+		int n;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .prepare = read_far_ahead,
+					 .version = versions[i],
+					 .set_tickets = true,
+				 });
+		for (int k = 0; k < 4; k++)
+			assert_int_equal(SSL_write(pair.client, data, 15000),
+					 15000);
+		for (n = 0; n < 4 * 15000;) {
+			int ret = SSL_read(pair.server, got, 15000);
+
+			assert_true(ret > 0);
+			n += ret;
+		}
+		goes_on(pair.server, pair.client);
+		tls_pair_free(&pair);
+	}
+}
+
 static void a_record_read_ahead_and_in_part_read_is_declined(void **state)
 {
 	struct tls_pair pair;
@@ -692,6 +729,7 @@ int main(void)
 		cmocka_unit_test(read_ahead_of_nothing_goes_on),
 		cmocka_unit_test(a_record_read_ahead_with_the_finished_goes_on),
 		cmocka_unit_test(more_read_ahead_with_the_finished_is_declined),
+		cmocka_unit_test(a_large_read_buffer_is_no_hindrance),
 		cmocka_unit_test(
 			a_record_read_ahead_and_in_part_read_is_declined),
 		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
