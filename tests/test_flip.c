@@ -18,7 +18,7 @@
 #include "keys.h"
 #include "wire.h"
 
-enum { RECORDS = 5, LARGE = 16000, STREAM_MAX = LARGE + 1000 };
+enum { RECORDS = 6, LARGE = 16000, STREAM_MAX = LARGE + 1000 };
 
 struct setting {
 	uint16_t suite;
@@ -89,6 +89,8 @@ static void record_stream(size_t len)
 	static const uint8_t ticket[] = { MESSAGE_NEW_SESSION_TICKET, 0, 0, 3,
 					  'a', 'b', 'c' };
 	static const uint8_t hello[] = { MESSAGE_HELLO_REQUEST, 0, 0, 0 };
+	static const uint8_t update[] = { MESSAGE_KEY_UPDATE, 0, 0, 1,
+					  UPDATE_NOT_REQUESTED };
 	static const uint8_t alert[] = { ALERT_LEVEL_WARNING,
 					 ALERT_USER_CANCELED };
 
@@ -99,7 +101,13 @@ static void record_stream(size_t len)
 		add(1, RECORD_HANDSHAKE, ticket, sizeof(ticket));
 	add(2, RECORD_ALERT, alert, sizeof(alert));
 	add_data(3, len);
-	add_data(4, 3);
+	if (is_tls12) {
+		add(4, RECORD_ALERT, alert, sizeof(alert));
+	} else {
+		add(4, RECORD_HANDSHAKE, update, sizeof(update));
+		wire_next_keys(&w);
+	}
+	add_data(5, 3);
 }
 
 struct outcome {
