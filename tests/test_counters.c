@@ -334,6 +334,21 @@ static struct cost sending_costs(enum tls_context_kind kind, size_t write)
 	return cost;
 }
 
+/*
+ * Under the thread sanitizer a write may take so long that the connection is
+ * idle in between, on a busy machine each time: there it is about races.
+ */
+#ifdef __SANITIZE_THREAD__
+static const struct cost most = { .enters = 1, .sends = 16 };
+#else
+static const struct cost most = { .enters = 0.1, .sends = 1.5 };
+#endif
+
+static bool few(const struct cost *cost)
+{
+	return cost->enters <= most.enters && cost->sends <= most.sends;
+}
+
 /* A machine that stops for 1 ms makes the connection idle: then try again. */
 static void expect_few_calls(enum tls_context_kind kind, size_t write)
 {
@@ -343,13 +358,12 @@ static void expect_few_calls(enum tls_context_kind kind, size_t write)
 	for (turn = 0; turn < 50; turn++) {
 		cost = sending_costs(kind, write);
 		assert_true(cost.sends > 0);
-		if (cost.enters <= 0.1 && cost.sends <= 1.5)
+		if (few(&cost))
 			break;
 	}
 	print_message("%zu KiB: %.3f system calls a record, %.2f sends for "
 		      "16 records\n", write >> 10, cost.enters, cost.sends);
-	assert_true(cost.enters <= 0.1);
-	assert_true(cost.sends <= 1.5);
+	assert_true(few(&cost));
 }
 
 static void sending_in_bulk_takes_a_system_call_for_ten_records(void **state)
