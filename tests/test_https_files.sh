@@ -302,6 +302,12 @@ no_copies()
 	[ "$bytes" -gt 100000000 ] && [ $((copied * 500)) -lt "$bytes" ]
 }
 
+tls12()
+{
+	gets 200 "$tmp/root/file" /file -v --tls-max 1.2 2>"$tmp/verbose" &&
+		grep 'using TLSv1.2 / ECDHE-' "$tmp/verbose"
+}
+
 protocols()
 {
 	echo | openssl s_client -connect "127.0.0.1:$port" -alpn h2,http/1.1 |
@@ -384,6 +390,7 @@ check "a body" answers 413 /file -X GET -d body
 check "HTTP/1.0" gets 200 "$tmp/root/file" /file --http1.0
 check "whose connection ends" field Connection close
 check "application protocols" protocols
+check "TLS 1.2" tls12
 if /usr/bin/python3 -c 'import ssl' 2>/dev/null; then
 	check "HEAD" client head /file
 	check "100 requests at once" client pipeline /page.html 100 \
