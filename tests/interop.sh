@@ -86,9 +86,10 @@ exchange()
 	fi
 	[ $status -eq 0 ] || kill "$wait_for" 2>/dev/null
 	wait "$wait_for"
-	echo "server: status $?; client: $status"
+	status="server: status $?; client: $status"
+	echo "$status"
 	cat "$tmp/server.err" "$tmp/client.err" "$tmp/client.out"
-	both_say "$version"
+	[ "$status" = "server: status 0; client: 0" ] && both_say "$version"
 }
 
 # case_of PEER VERSION CIPHER OUR_FLAGS PEER_FLAGS
