@@ -192,7 +192,7 @@ int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
 		ctx->last_trim = now;
 	}
 	engine_afalg_stats(ctx->choice.kernel, &stats);
-	return stats.sockets_idle ? shorter(ns, CTX_TRIM_NS) : ns;
+	return stats.transforms ? shorter(ns, CTX_TRIM_NS) : ns;
 }
 
 bool ctx_block(struct tls_context *ctx, uint64_t deadline)

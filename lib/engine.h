@@ -74,7 +74,7 @@ struct engine_ops {
 	const char *(*driver)(const struct engine *engine,
 			      const struct cipher *cipher);
 
-	/* key is cipher->key_len bytes, copied. 0 or -errno. */
+	/* key is cipher->key_len bytes that stay until key_free(). 0 or -errno. */
 	int (*key_new)(struct engine *engine, const struct cipher *cipher,
 		       const uint8_t *key, struct engine_key **out);
 	/* Wipes. No operation may be in flight under the key. */

@@ -9,6 +9,7 @@
 #include "afalg_probe.h"
 #include "afalg_socket.h"
 #include "ring.h"
+#include "util.h"
 
 /*
  * An operation socket and its one request. The struct outlives the socket: it
@@ -33,11 +34,13 @@ struct op_socket {
  * front, so that at the limit a socket can be taken from the back.
  */
 struct engine_key {
-	int fd; /* transform socket */
+	int fd; /* transform socket; -1: closed until it is needed */
 	const struct cipher *cipher;
-	bool used; /* since the last trim */
+	const uint8_t *bytes;
+	unsigned unused; /* for so many trims */
 	struct op_socket *idle;
 	struct engine_key *prev, *next;
+	struct list open; /* the engine's keys with a transform socket */
 };
 
 struct afalg_engine {
@@ -48,6 +51,7 @@ struct afalg_engine {
 	struct op_socket *spare;
 	struct op_socket *made; /* all there are */
 	struct engine_key keys; /* head of the ring of keys with idle sockets */
+	struct list open;
 	struct afalg_choice choices[CIPHER_COUNT];
 };
 
@@ -76,7 +80,6 @@ static void push_idle(struct afalg_engine *afalg, struct op_socket *sock)
 	}
 	sock->next = key->idle;
 	key->idle = sock;
-	afalg->stats.sockets_idle++;
 }
 
 static struct op_socket *pop_idle(struct engine_key *key)
@@ -85,7 +88,6 @@ static struct op_socket *pop_idle(struct engine_key *key)
 
 	if (!sock)
 		return NULL;
-	sock->engine->stats.sockets_idle--;
 	key->idle = sock->next;
 	if (!key->idle) {
 		key->prev->next = key->next;
@@ -125,6 +127,35 @@ static struct op_socket *take_spare(struct afalg_engine *afalg)
 	return sock;
 }
 
+static int open_transform(struct afalg_engine *afalg, struct engine_key *key)
+{
+	const struct cipher *cipher = key->cipher;
+	int err, fd = afalg_open(afalg->choices[cipher->id].driver);
+
+	if (fd < 0)
+		return fd;
+	err = afalg_set_key(fd, key->bytes, cipher->key_len);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	key->fd = fd;
+	list_move_tail(&afalg->open, &key->open);
+	afalg->stats.transforms++;
+	return 0;
+}
+
+/* What operation sockets there are keep the transform for themselves. */
+static void close_transform(struct afalg_engine *afalg, struct engine_key *key)
+{
+	if (key->fd < 0)
+		return;
+	close(key->fd);
+	key->fd = -1;
+	list_remove(&key->open);
+	afalg->stats.transforms--;
+}
+
 static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 		       struct op_socket **out)
 {
@@ -132,7 +163,9 @@ static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 
 	if (!sock)
 		return -ENOMEM;
-	sock->fd = afalg_accept(key->fd);
+	sock->fd = key->fd < 0 ? open_transform(afalg, key) : 0;
+	if (sock->fd == 0)
+		sock->fd = afalg_accept(key->fd);
 	if (sock->fd < 0) {
 		int err = sock->fd;
 
@@ -153,7 +186,7 @@ static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 static int get_socket(struct afalg_engine *afalg, struct engine_key *key,
 		      struct op_socket **out)
 {
-	key->used = true;
+	key->unused = 0;
 	*out = pop_idle(key);
 	if (*out)
 		return 0;
@@ -197,7 +230,7 @@ static void completed(struct ring_op *ring_op, int result, int buffer)
 	}
 	result = check_result(sock, result);
 	sock->op = NULL;
-	if (result == 0 || result == -EBADMSG)
+	if ((result == 0 || result == -EBADMSG) && sock->key->fd >= 0)
 		push_idle(sock->engine, sock);
 	else
 		close_socket(sock->engine, sock);
@@ -264,18 +297,23 @@ static int afalg_key_new(struct engine *engine, const struct cipher *cipher,
 	if (!key)
 		return -ENOMEM;
 	key->cipher = cipher;
-	key->fd = afalg_open(choice->driver);
-	err = key->fd;
-	if (err >= 0)
-		err = afalg_set_key(key->fd, bytes, cipher->key_len);
-	if (err == 0) {
+	key->bytes = bytes;
+	key->fd = -1;
+	list_init(&key->open);
+	err = open_transform(afalg, key);
+	if (err)
+		free(key);
+	else
 		*out = key;
-		return 0;
-	}
-	if (key->fd >= 0)
-		close(key->fd);
-	free(key);
 	return err;
+}
+
+static void close_idle(struct afalg_engine *afalg, struct engine_key *key)
+{
+	struct op_socket *sock;
+
+	while ((sock = pop_idle(key)))
+		close_socket(afalg, sock);
 }
 
 /*
@@ -284,11 +322,10 @@ static int afalg_key_new(struct engine *engine, const struct cipher *cipher,
  */
 static void afalg_key_free(struct engine *engine, struct engine_key *key)
 {
-	struct op_socket *sock;
+	struct afalg_engine *afalg = afalg_of(engine);
 
-	while ((sock = pop_idle(key)))
-		close_socket(afalg_of(engine), sock);
-	close(key->fd);
+	close_idle(afalg, key);
+	close_transform(afalg, key);
 	free(key);
 }
 
@@ -355,6 +392,7 @@ int engine_afalg_new(struct engine **engine, struct ring *ring,
 	afalg->engine.ops = &afalg_ops;
 	afalg->ring = ring;
 	afalg->keys.prev = afalg->keys.next = &afalg->keys;
+	list_init(&afalg->open);
 	/* room for what earlier checks may have had to abandon */
 	afalg->max_sockets = CIPHER_COUNT * AFALG_PROBE_SOCKETS;
 	probe_all(afalg, options);
@@ -367,13 +405,17 @@ int engine_afalg_new(struct engine **engine, struct ring *ring,
 void engine_afalg_trim(struct engine *engine)
 {
 	struct afalg_engine *afalg = afalg_of(engine);
-	struct engine_key *key, *next;
+	struct list *node, *next;
 
-	for (key = afalg->keys.next; key != &afalg->keys; key = next) {
-		next = key->next;
-		while (!key->used && key->idle)
-			close_socket(afalg, pop_idle(key));
-		key->used = false;
+	for (node = afalg->open.next; node != &afalg->open; node = next) {
+		struct engine_key *key =
+			container_of(node, struct engine_key, open);
+
+		next = node->next;
+		if (key->unused++)
+			close_idle(afalg, key);
+		if (key->unused > AFALG_TRIMS)
+			close_transform(afalg, key);
 	}
 }
 

@@ -5,7 +5,8 @@
  * A key is a transform socket (bind, ALG_SET_KEY); a request needs an
  * operation socket accepted from it, and takes one at a time, so N requests in
  * flight are N operation sockets. They are opened when first needed, bounded
- * per engine, and closed again when the engine is over its share or idle.
+ * per engine, and closed again when the engine is over its share or idle; so is
+ * a transform socket whose key is not used for a while.
  */
 #ifndef ASYNCTLS_ENGINE_AFALG_H
 #define ASYNCTLS_ENGINE_AFALG_H
@@ -25,7 +26,7 @@ struct afalg_options {
 
 struct afalg_stats {
 	unsigned sockets_now;
-	unsigned sockets_idle; /* of them, with no request */
+	unsigned transforms; /* sockets of keys that are open */
 	unsigned sockets_peak;
 	uint64_t allocations;
 };
@@ -43,7 +44,11 @@ struct afalg_stats {
 int engine_afalg_new(struct engine **engine, struct ring *ring,
 		     const struct afalg_options *options);
 
-/* Close the operation sockets of keys not used since the last call. */
+/*
+ * Close the operation sockets of keys not used since the last call, and the
+ * transform sockets of those not used in the last AFALG_TRIMS.
+ */
+enum { AFALG_TRIMS = 10 };
 void engine_afalg_trim(struct engine *engine);
 
 void engine_afalg_stats(const struct engine *engine, struct afalg_stats *stats);
