@@ -122,6 +122,8 @@ static void serve(void **ends, const int *fds, unsigned n)
 	}
 	while (open) {
 		count = tls_context_wait(ctx, events, 256, -1);
+		if (count < 0)
+			die("%s", tls_last_error());
 		for (e = 0; e < count; e++)
 			if ((events[e].events & TLS_CLOSED) ||
 			    answer(events[e].conn, events[e].data)) {
@@ -141,9 +143,9 @@ static const char *more(void)
 	tls_stats_json(&stats, stats_json, sizeof(stats_json));
 	snprintf(json, sizeof(json),
 		 "\"engine\": \"%s\", \"context\": \"%s\", "
-		 "\"takeover_us\": %.2f, \"statistics\": %s",
+		 "\"takeovers_per_s\": %.0f, \"statistics\": %s",
 		 options.engine, options.context,
-		 (double)takeover_ns / 1e3 / (double)stats.connections,
+		 (double)stats.connections * 1e9 / (double)takeover_ns,
 		 stats_json);
 	return json;
 }

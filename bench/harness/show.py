@@ -11,14 +11,19 @@ CELLS = {
 	"request": (("requests_per_s", "%.0f"), ("p50_us", "%.0f"),
 		("p99_us", "%.0f"), ("p99_9_us", "%.0f")),
 	"memory": (("idle_bytes", "%.0f"), ("active_bytes", "%.0f"),
-		("takeover_us", "%.1f")),
+		("takeovers_per_s", "%.0f")),
 }
 LEGEND = {
 	"vm": "GB/s (least–most) · CPU s/GB",
 	"bulk": "GB/s (least–most) · CPU s/GB",
 	"request": "requests/s (least–most) · p50 · p99 · p99.9 µs",
-	"memory": "idle bytes · active bytes · µs to take over",
+	"memory": "idle bytes · active bytes · taken over/s",
 }
+
+
+SOCKETS = ("Loopback TCP, congestion control reno (servers of files: the "
+	"system's), Nagle on in bulk and off for requests and files, SO_SNDBUF and SO_RCVBUF untouched; sender or server on "
+	"processor 0, its peer on processor 1; medians.")
 
 
 def style(workload):
@@ -56,6 +61,7 @@ def tables(results):
 
 
 def on_terminal(results, console):
+	console.print(SOCKETS + "\n", markup=False, highlight=False)
 	for title, workload, columns, rows in tables(results):
 		console.print("%s\n%s" % (title, LEGEND[style(workload)]),
 			style="bold", markup=False, highlight=False)
@@ -83,6 +89,7 @@ def versions(results):
 
 def markdown(results, goals, about):
 	machine = about["machine"]
+	yield SOCKETS + "\n"
 	yield "Measured %s: %s, %d processors, %s; %s; commit %s.\n" % (
 		about["date"], machine["processor"], machine["processors"],
 		machine["kernel"], ", ".join(versions(results)),
