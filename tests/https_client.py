@@ -171,7 +171,7 @@ def half(port):
     conn = connect(port)
     conn.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nA: ")
     try:
-        for _ in range(100):
+        for _ in range(300):
             conn.sendall(b"b")
             time.sleep(0.1)
     except OSError:

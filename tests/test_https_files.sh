@@ -71,7 +71,7 @@ field()
 	[ "$got" = "$2" ]
 }
 
-# field_of NAME: its value
+# value_of NAME: of that field
 value_of()
 {
 	tr -d '\r' <"$tmp/head" | sed -n "s/^$1: //ip"
