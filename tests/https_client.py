@@ -140,6 +140,41 @@ def sleepy(port, path, seconds):
     assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
 
 
+def half_close(port, path, file):
+    """Ask, and send close_notify at once. The answer must come all the same."""
+    ctx = ssl.create_default_context()
+    ctx.check_hostname = False
+    ctx.verify_mode = ssl.CERT_NONE
+    rx, tx = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ctx.wrap_bio(rx, tx)
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.settimeout(30)
+
+    def call(what, *args):
+        while True:
+            try:
+                return what(*args)
+            except ssl.SSLWantReadError:
+                sock.sendall(tx.read())
+                more = sock.recv(65536)
+                assert more, "no close_notify"
+                rx.write(more)
+
+    call(tls.do_handshake)
+    tls.write(request(path))
+    try:
+        tls.unwrap()
+    except ssl.SSLWantReadError:
+        pass
+    data = bytearray()
+    try:
+        while more := call(tls.read, 65536):
+            data += more
+    except ssl.SSLZeroReturnError:
+        pass
+    assert data.split(b"\r\n\r\n", 1)[1] == open(file, "rb").read()
+
+
 def abrupt(port, path, count):
     for i in range(int(count)):
         conn = connect(port)

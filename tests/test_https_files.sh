@@ -397,6 +397,8 @@ if /usr/bin/python3 -c 'import ssl' 2>/dev/null; then
 		"$tmp/root/page.html"
 	check "a request byte by byte" client trickle /page.html \
 		"$tmp/root/page.html"
+	check "a request, and close_notify with it" client half_close /big \
+		"$tmp/root/big"
 	check "requests that are wrong" client wrong
 	check "a client that takes nothing for 4 s" slow_client
 	check "40 clients that reset the connection" abrupt_clients
