@@ -22,8 +22,9 @@ LEGEND = {
 
 
 SOCKETS = ("Loopback TCP, congestion control reno (servers of files: the "
-	"system's), Nagle on in bulk and off for requests and files, SO_SNDBUF and SO_RCVBUF untouched; sender or server on "
-	"processor 0, its peer on processor 1; medians.")
+	"system's), Nagle on in bulk and off for requests and files, SO_SNDBUF "
+	"and SO_RCVBUF untouched; sender or server on processor 0, its peer on "
+	"processor 1; medians.")
 
 
 def style(workload):
