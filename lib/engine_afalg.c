@@ -156,6 +156,13 @@ static void close_transform(struct afalg_engine *afalg, struct engine_key *key)
 	afalg->stats.transforms--;
 }
 
+static int accept_from(struct afalg_engine *afalg, struct engine_key *key)
+{
+	int err = key->fd < 0 ? open_transform(afalg, key) : 0;
+
+	return err ? err : afalg_accept(key->fd);
+}
+
 static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 		       struct op_socket **out)
 {
@@ -163,9 +170,7 @@ static int open_socket(struct afalg_engine *afalg, struct engine_key *key,
 
 	if (!sock)
 		return -ENOMEM;
-	sock->fd = key->fd < 0 ? open_transform(afalg, key) : 0;
-	if (sock->fd == 0)
-		sock->fd = afalg_accept(key->fd);
+	sock->fd = accept_from(afalg, key);
 	if (sock->fd < 0) {
 		int err = sock->fd;
 
