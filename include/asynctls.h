@@ -158,7 +158,8 @@ struct tls_config {
 	 * Records sealed under one key before a KeyUpdate goes first; 2^24
 	 * for AES-GCM, 2^22 for AES-CCM, 2^62 for ChaCha20-Poly1305, and never
 	 * more than that. Of a peer that sends a quarter more under one key a
-	 * KeyUpdate is requested.
+	 * KeyUpdate is requested. TLS 1.2 has none, and is not concerned: a
+	 * connection ends at the cipher's own number.
 	 */
 	uint64_t rekey_records;
 	/*

@@ -22,7 +22,7 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
-	if (!tx->record_limit ||
+	if (!tx->record_limit || gen->suite->version == CIPHER_TLS12 ||
 	    tx->record_limit > keygen_record_limit(gen->cipher))
 		tx->record_limit = keygen_record_limit(gen->cipher);
 	queue_init(&tx->queue, &core->slots);

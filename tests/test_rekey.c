@@ -264,6 +264,23 @@ static void a_peer_beyond_the_limit_is_asked_once(void **state)
 	wire_free(&w);
 }
 
+static void a_limit_is_not_the_end_of_tls_1_2(void **state)
+{
+	int i;
+
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .blocking = true,
+					     .suite = 0xc02b,
+					     .rekey_records = 3 });
+	for (i = 0; i < 10; i++) {
+		write_text("data");
+		assert_int_equal(tls_flush(w.conn), 0);
+		expect_record("data");
+	}
+	wire_free(&w);
+}
+
 /* ---- The last sequence number ------------------------------------------ */
 
 static void begin_near_the_end(uint64_t tx_seq, uint64_t rx_seq, uint16_t suite)
@@ -520,6 +537,7 @@ int main(void)
 		TEST(flags_and_states_are_checked),
 		TEST(keys_are_updated_before_their_limit),
 		TEST(a_peer_beyond_the_limit_is_asked_once),
+		TEST(a_limit_is_not_the_end_of_tls_1_2),
 		TEST(our_last_number_is_a_key_updates),
 		TEST(a_peer_has_no_record_after_its_last_number),
 		TEST(a_key_update_with_the_last_number_begins_anew),
