@@ -56,8 +56,8 @@ void ctx_free(struct tls_context *ctx);
 
 /*
  * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
- * child, or in another thread than a loop's own). ctx_leave() submits what is queued, in a worker context, and has the
- * worker watch what is left behind.
+ * child, or in another thread than a loop's own). ctx_leave() submits what is
+ * queued, in a worker context, and has the worker watch what is left behind.
  */
 int ctx_enter(struct tls_context *ctx);
 void ctx_leave(struct tls_context *ctx);
