@@ -346,7 +346,7 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 /*
  * Send len bytes. They are cut into records of at most 2^14 bytes, copied or
  * sealed before the call returns, and may be held back for a moment so that
- * many leave in one send: they enter the kernel when 256 KiB are held, when the
+ * many leave in one send: they enter the kernel when 512 KiB are held, when the
  * window is full, with tls_flush(), tls_context_process(), tls_context_wait(),
  * tls_close() and a tls_read() that finds nothing. In a worker context also at
  * once when the connection has been idle for 1 ms, and within about 1 ms in any

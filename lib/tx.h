@@ -35,11 +35,11 @@ enum {
 #define TX_RAMP_IDLE_NS (1000 * (uint64_t)NS_PER_MS)
 
 /*
- * Held records leave at once when they are this many bytes. The kernel's path
- * costs less per byte the more it is given at once, up to about here; and what
- * was sealed is still in the L2 cache when it is copied to the socket.
+ * Held records leave at once when they are this many bytes, half of the window
+ * with the default depth. The kernel's path costs less per byte the more it is
+ * given at once. TX_IOV full records are as many.
  */
-enum { TX_GATHER = 256 << 10, TX_IOV = 16 };
+enum { TX_GATHER = 512 << 10, TX_IOV = 32 };
 
 /*
  * A block takes one full record, or 16 of 1 KiB; a connection may always have
