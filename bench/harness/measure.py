@@ -78,7 +78,8 @@ def rounds(cases, runs):
 	for case in cases:
 		tables.setdefault((case.workload, case.table), []).append(case)
 	for table in tables.values():
-		for _ in range(1 if table[0].workload == "memory" else runs):
+		once = table[0].workload == "memory"
+		for _ in range(1 if once else runs * table[0].often):
 			yield from table
 
 
