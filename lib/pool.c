@@ -105,7 +105,7 @@ struct block *pool_take_unowned(struct pool *pool)
 
 	if (pool->free) {
 		b = pop(&pool->free);
-		pool->free_count--;
+		spare_taken(&pool->spare, --pool->free_count);
 	} else {
 		if (!pool->cold && !grow(pool))
 			return NULL;
@@ -155,12 +155,6 @@ struct block *pool_take(struct pool_account *account)
 	return pool_may_take(account) ? pool_take_surely(account) : NULL;
 }
 
-static bool keeps_too_much(const struct pool *pool)
-{
-	return pool->free_count > pool->limit / KEEP_SHARE &&
-	       pool->free_count > 3 * pool->held;
-}
-
 /* Is it there, and cold? Then a page shared with it is nobody's. */
 static bool is_cold(const struct pool *pool, const struct block *neighbour,
 		    unsigned index)
@@ -191,11 +185,14 @@ static void cool(struct pool *pool, struct block *block)
 static void give_back(struct block *block)
 {
 	struct pool *pool = block->pool;
+	const size_t kept = pool->limit / KEEP_SHARE;
 	int i;
 
 	push(&pool->free, block);
 	pool->free_count++;
-	for (i = 0; i < 2 && keeps_too_much(pool); i++) {
+	spare_given_back(&pool->spare, pool->free_count, pool->held);
+	for (i = 0; i < 2 && pool->free_count > kept &&
+		    spare_let_go(&pool->spare, kept); i++) {
 		pool->free_count--;
 		cool(pool, pop(&pool->free));
 	}

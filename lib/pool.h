@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util.h"
+
 struct block {
 	struct block *next; /* free list */
 	struct pool *pool;
@@ -35,6 +37,7 @@ struct pool {
 	size_t sure; /* blocks that every account may hold */
 	struct block *free;
 	size_t free_count;
+	struct spare spare;
 	struct block *cold; /* free too, but the system has their pages */
 	struct pool_segment *segments;
 	size_t limit; /* blocks */

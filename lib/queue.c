@@ -36,7 +36,7 @@ static struct slot_array *borrow(struct slot_cache *cache)
 
 	if (a) {
 		cache->free = a->next;
-		cache->free_count--;
+		spare_taken(&cache->spare, --cache->free_count);
 	} else {
 		cache->allocations++;
 		a = malloc(sizeof(*a) + cache->size * sizeof(struct slot));
@@ -53,8 +53,9 @@ static void give_back(struct slot_cache *cache, struct slot_array *a)
 	cache->free_count++;
 	a->next = cache->free;
 	cache->free = a;
+	spare_given_back(&cache->spare, cache->free_count, cache->lent);
 	for (i = 0; i < 2 && cache->free_count > KEPT &&
-		    cache->free_count > 3 * cache->lent; i++) {
+		    spare_let_go(&cache->spare, KEPT); i++) {
 		a = cache->free;
 		cache->free = a->next;
 		cache->free_count--;

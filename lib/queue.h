@@ -59,12 +59,13 @@ struct slot {
 
 /*
  * Arrays of slots, lent to the connections that have something in flight. Those
- * given back are kept, up to 64 or three times those that are lent.
+ * given back are kept, as many as were needed lately and 64.
  */
 struct slot_cache {
 	unsigned size; /* slots in an array, a power of two */
 	struct slot_array *free;
 	unsigned free_count, lent;
+	struct spare spare;
 	uint64_t allocations;
 };
 

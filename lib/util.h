@@ -27,6 +27,41 @@ static inline size_t min_size(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
+/*
+ * How much of what is free has not been needed lately: the least that was free in
+ * a period in which twice as many as there are, free or lent, are given back. A load
+ * that comes and goes needs it all in each period; one that has gone does not.
+ */
+struct spare {
+	size_t low;    /* least that was free in this period */
+	size_t left;   /* to be given back until it ends */
+	size_t excess; /* of the last one, less what was let go of since */
+};
+
+static inline void spare_taken(struct spare *s, size_t free)
+{
+	if (free < s->low)
+		s->low = free;
+}
+
+static inline void spare_given_back(struct spare *s, size_t free, size_t lent)
+{
+	if (s->left--)
+		return;
+	s->excess = s->low;
+	s->low = free;
+	s->left = 2 * (free + lent);
+}
+
+/* May one of those that are free be let go of, where so many are kept? */
+static inline bool spare_let_go(struct spare *s, size_t kept)
+{
+	if (s->excess <= kept)
+		return false;
+	s->excess--;
+	return true;
+}
+
 /* A ring of nodes through its head; a node on no list points at itself. */
 struct list {
 	struct list *prev, *next;
