@@ -33,8 +33,8 @@ class Target:
 	def met(self):
 		if self.ratio is None:
 			return None
-		return (self.ratio >= self.goal if self.least
-			else self.ratio <= self.goal)
+		shown = round(self.ratio, 2)
+		return shown >= self.goal if self.least else shown <= self.goal
 
 	def line(self):
 		sign = "≥" if self.least else "≤"
