@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <kcapi.h>
 
 #include "known_answer.h"
 #include "ring.h"
+#include "util.h"
 
 __attribute__((format(printf, 2, 3))) static bool
 refuse(struct afalg_choice *choice, const char *format, ...)
@@ -201,7 +201,7 @@ enum {
 	BEFORE = 64, /* room before the output, for the AAD */
 	SPACE = 20480,
 	PATIENCE = 2, /* seconds */
-	SHORTLY = 1000000, /* nanoseconds */
+	SHORTLY = NS_PER_MS, /* nanoseconds */
 };
 
 /*
@@ -249,14 +249,6 @@ static void request_done(struct aead_op *op)
 	((struct request *)op)->done = true;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 static bool all_done(const struct probe *probe, unsigned count)
 {
 	while (count--)
@@ -268,8 +260,8 @@ static bool all_done(const struct probe *probe, unsigned count)
 /* Wait for the first count requests; give up those that do not come. */
 static bool wait_for(struct probe *probe, unsigned count)
 {
-	int64_t end = now_ns() + PATIENCE * INT64_C(1000000000);
-	int64_t left;
+	const uint64_t end = now_ns() + PATIENCE * 1000 * (uint64_t)NS_PER_MS;
+	uint64_t now;
 
 	for (;;) {
 		bool all = ring_submit(probe->ring) == 0;
@@ -277,10 +269,10 @@ static bool wait_for(struct probe *probe, unsigned count)
 		ring_reap(probe->ring);
 		if (all_done(probe, count))
 			return true;
-		left = end - now_ns();
-		if (left <= 0)
+		now = now_ns();
+		if (now >= end)
 			break;
-		ring_wait(probe->ring, all ? left : SHORTLY);
+		ring_wait(probe->ring, all ? (int64_t)(end - now) : SHORTLY);
 	}
 	while (count--)
 		if (!probe->requests[count].done)

@@ -19,8 +19,8 @@ peers=$build/tests/peers
 # peer, version, ciphers | flags of ours | flags of the peer
 #
 # GnuTLS takes 8 KeyUpdates a second, and none that crosses its own (RFC 8446
-# 4.6.3 allows that): one end asks at a time. Node forgets its close_notify when
-# it owes many.
+# 4.6.3 allows that): one end asks at a time. Node forgets its close_notify, now
+# and then, when it owes KeyUpdates: it is asked for none.
 matrix()
 {
 	cat <<-'END'
@@ -40,7 +40,7 @@ matrix()
 	mbedtls 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
 	node 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
 	node 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
-	node 1.3 AES-128-GCM | --update 3M |
+	node 1.3 AES-128-GCM | --update 30K --unanswered |
 	END
 }
 

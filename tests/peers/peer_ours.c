@@ -12,6 +12,7 @@
 
 static struct tls_context *ctx;
 static struct tls_conn *conn;
+static unsigned update_flags;
 static unsigned turn; /* the calls that write take turns */
 
 static SSL_CTX *make_ssl_ctx(const struct pump_options *o)
@@ -37,6 +38,7 @@ static void ours_open(const struct pump_options *o, int fd)
 	SSL_CTX *ssl_ctx = make_ssl_ctx(o);
 	SSL *ssl;
 
+	update_flags = o->unanswered ? 0 : TLS_UPDATE_REQUESTED;
 	config.kind = o->worker ? TLS_CONTEXT_WORKER : TLS_CONTEXT_LOOP;
 	if (tls_context_new(&ctx, &config) || tls_handoff_prepare(ssl_ctx))
 		die("%s", tls_last_error());
@@ -84,7 +86,7 @@ static ssize_t ours_write(const void *buf, size_t len)
 
 static void ours_update(void)
 {
-	if (tls_conn_update_keys(conn, TLS_UPDATE_REQUESTED))
+	if (tls_conn_update_keys(conn, update_flags))
 		die("%s", tls_conn_error(conn));
 }
 

@@ -49,6 +49,7 @@ static const struct option flags[] = {
 	{ "padding", required_argument, NULL, 'P' },
 	{ "seed", required_argument, NULL, 's' },
 	{ "worker", no_argument, NULL, 'w' },
+	{ "unanswered", no_argument, NULL, 'U' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -94,6 +95,9 @@ static void take_flag(struct pump_options *o, int flag)
 		break;
 	case 'w':
 		o->worker = true;
+		break;
+	case 'U':
+		o->unanswered = true;
 		break;
 	default:
 		exit(2);

@@ -35,7 +35,8 @@ struct pump_options {
 	uint64_t update; /* a KeyUpdate every so many bytes sent; 0: none */
 	unsigned padding;
 	unsigned seed;
-	bool worker; /* our own library: the kind of context */
+	/* our own library: the kind of context; KeyUpdates ask for none back */
+	bool worker, unanswered;
 };
 
 /* What a library does. Errors end the program, with words. */
@@ -47,7 +48,7 @@ struct library {
 	ssize_t (*read)(void *buf, size_t len);
 	/* A count or -EAGAIN; then it is called with the same bytes again. */
 	ssize_t (*write)(const void *buf, size_t len);
-	/* Ask for a KeyUpdate in both directions; NULL: it cannot. */
+	/* KeyUpdates in both directions; NULL: it cannot. */
 	void (*update)(void);
 	/* Send close_notify. 0 or -EAGAIN. */
 	int (*shutdown)(void);
