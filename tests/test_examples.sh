@@ -309,7 +309,7 @@ check "the statistics are JSON" stats_are_json
 
 start_server drain
 check "SIGTERM during a transfer" drain_under_load
-few() { (ulimit -n 40 && exec "$@"); }
+few() { ulimit -n 40 && exec "$@"; }
 start few few "$server" --cert "$tmp/cert" --key "$tmp/key" --port 0 \
 	--engine cpu
 check "a server out of descriptors" out_of_descriptors
