@@ -28,9 +28,10 @@ static inline size_t min_size(size_t a, size_t b)
 }
 
 /*
- * How much of what is free has not been needed lately: the least that was free in
- * a period in which twice as many as there are, free or lent, are given back. A load
- * that comes and goes needs it all in each period; one that has gone does not.
+ * How much of what is free has not been needed lately: the least that was free
+ * in a period, in which twice as many are given back as there are, free or
+ * lent. A load that comes and goes needs it all in each period; one that has
+ * gone does not.
  */
 struct spare {
 	size_t low;    /* least that was free in this period */
