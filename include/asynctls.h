@@ -27,7 +27,18 @@
  *	The descriptor's O_NONBLOCK decides: without it tls_write(),
  *	tls_flush() and tls_read() wait as write(2) and read(2) would, with it
  *	they return -EAGAIN and tls_context_wait() tells when to call again.
- *	-EINTR is never returned: a wait that a signal interrupts goes on.
+ *	SO_RCVTIMEO and SO_SNDTIMEO of the socket (socket(7)) limit how long
+ *	one call waits: -EAGAIN after that, or what was done until then. They
+ *	are looked at whenever a call is about to wait, so that they may be set
+ *	at any time. -EINTR is never returned: a wait that a signal interrupts
+ *	goes on.
+ *
+ * Two directions
+ *	Reading and writing end, and fail, apart (RFC 8446 6.1). A peer that
+ *	has sent close_notify or closed its side can be written to; a write
+ *	that failed leaves what has arrived to be read, up to the peer's
+ *	close_notify. What ends both is a protocol error of the peer, its fatal
+ *	alert, and a reset noticed by reading.
  *
  * Threads
  *	Contexts share nothing. In a TLS_CONTEXT_WORKER context every call may
@@ -155,11 +166,13 @@ struct tls_config {
 	 */
 	int record_ramp;
 	/*
-	 * Records sealed under one key before a KeyUpdate goes first; 2^24
-	 * for AES-GCM, 2^22 for AES-CCM, 2^62 for ChaCha20-Poly1305, and never
-	 * more than that. Of a peer that sends a quarter more under one key a
-	 * KeyUpdate is requested. TLS 1.2 has none, and is not concerned: a
-	 * connection ends at the cipher's own number.
+	 * Records sealed under one key before a KeyUpdate goes first; 2^22
+	 * for AES-GCM and AES-CCM, 2^62 for ChaCha20-Poly1305. Never more than
+	 * a key is good for: 2^24 for AES-GCM, and those numbers. (Some peers
+	 * ask for new keys sooner: Java's after 2^23 full records.) Of a peer
+	 * that sends a quarter more under one key a KeyUpdate is requested.
+	 * TLS 1.2 has none, and is not concerned: writing ends with the number
+	 * a key is good for.
 	 */
 	uint64_t rekey_records;
 	/*
@@ -171,6 +184,16 @@ struct tls_config {
 	 * with O_APPEND. Who can read it can read the connections.
 	 */
 	const char *keylog_file;
+	/*
+	 * Not 0: a stream that ends without close_notify is no error; see
+	 * tls_conn_ignore_eof().
+	 */
+	int ignore_eof;
+	/*
+	 * Wire bytes a connection holds at most that the socket has not taken;
+	 * see tls_conn_set_send_window(). 2 * depth full records (1 MiB).
+	 */
+	size_t send_window;
 };
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
 
@@ -215,11 +238,16 @@ int tls_context_process(struct tls_context *ctx)
  * tls_flush() or tls_shutdown() left something: the socket has all of it.
  */
 #define TLS_WRITABLE 2u
-#define TLS_CLOSED 4u	/* ended, or failed: see tls_conn_error() */
+/*
+ * Reading has ended, or a direction has failed. Once for either, so perhaps
+ * twice. What has arrived is there to be read all the same: read until
+ * tls_read() returns 0 or an error before you close.
+ */
+#define TLS_CLOSED 4u
 
 struct tls_event {
 	struct tls_conn *conn;
-	void *data; /* as given to tls_conn_set_data() */
+	void *data; /* as given at hand-over or to tls_conn_set_data() */
 	unsigned events;
 };
 
@@ -236,8 +264,12 @@ int tls_conn_want(struct tls_conn *conn, unsigned events)
  * Process, then wait until a connection has an event or timeout_ms
  * milliseconds have passed (-1: no limit, 0: do not wait). Readable is reported
  * as long as tls_read() would return something the application has not had;
- * writable once after each refusal; closed once. Returns how many events were
- * stored, 0 after the time-out.
+ * writable once after each refusal. Returns how many events were stored, 0
+ * after the time-out.
+ *
+ * An event names a connection: after tls_close() on one, in whatever thread,
+ * skip what is left for it in an array stored before. The library itself keeps
+ * no event of a connection that is closed.
  */
 int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 		     int timeout_ms) ASYNCTLS_API(context_wait);
@@ -298,6 +330,25 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
 int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
 		struct ssl_st *ssl) ASYNCTLS_API(handoff);
 
+/* What a connection begins with; zero in any field means its default. */
+struct tls_options {
+	size_t size; /* sizeof(struct tls_options); TLS_OPTIONS_INIT sets it */
+	/*
+	 * As tls_conn_set_data() would set it, but before another thread's
+	 * tls_context_wait() can store the first event; NULL.
+	 */
+	void *data;
+	unsigned events; /* as tls_conn_want(); all of them */
+	int ignore_eof; /* as tls_config.ignore_eof, which holds without */
+	size_t send_window; /* as tls_config.send_window, likewise */
+};
+#define TLS_OPTIONS_INIT { .size = sizeof(struct tls_options) }
+
+/* tls_handoff() with options; NULL: none. */
+int tls_handoff_with(struct tls_conn **conn, struct tls_context *ctx,
+		     struct ssl_st *ssl, const struct tls_options *options)
+	ASYNCTLS_API(handoff_with);
+
 #define TLS_AES_128_GCM 0x1301	     /* TLS_AES_128_GCM_SHA256 */
 #define TLS_AES_256_GCM 0x1302	     /* TLS_AES_256_GCM_SHA384 */
 #define TLS_CHACHA20_POLY1305 0x1303 /* TLS_CHACHA20_POLY1305_SHA256 */
@@ -331,6 +382,7 @@ struct tls_secrets {
 	 * (RFC 6066 4) was negotiated; 0: 2^14.
 	 */
 	size_t max_fragment;
+	const struct tls_options *options; /* NULL: none */
 };
 
 /*
@@ -355,9 +407,15 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
  * that got several events from tls_context_wait() and has not called it again.
  *
  * Returns how many bytes were taken: fewer than len only on a non-blocking
- * descriptor whose window is full; then -EAGAIN if none. After an error of
- * the connection: that error, every time. -EPIPE after tls_shutdown().
- * -ENOMEM where there is no memory for a record: that does not stick.
+ * descriptor whose window is full, or after SO_SNDTIMEO; then -EAGAIN if none.
+ * After an error of writing, or one that ends both directions: that error,
+ * every time; tls_last_error() has its words, too.
+ *
+ * -EPIPE	after tls_shutdown(); or the peer has closed
+ * -ECONNRESET, ...  as send(2)
+ * -EKEYEXPIRED	TLS 1.2: as many records were sent as one key is good for
+ * -EIO		no engine could seal a record
+ * -ENOMEM	there is no memory for a record: that does not stick
  */
 ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
 	ASYNCTLS_API(write);
@@ -367,8 +425,12 @@ ssize_t tls_write(struct tls_conn *conn, const void *buf, size_t len)
  * completes it or tls_flush(), tls_read() or tls_close() seals it.
  */
 #define TLS_MORE 1u
+/* Do not wait, O_NONBLOCK or not: for tls_send() and tls_recv(). */
+#define TLS_DONTWAIT 2u
+/* Leave what is read to be read again: for tls_recv(). */
+#define TLS_PEEK 4u
 
-/* tls_write() with flags. */
+/* tls_write() with flags: TLS_MORE, TLS_DONTWAIT. */
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 		 unsigned flags) ASYNCTLS_API(send);
 
@@ -432,18 +494,45 @@ ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
 
 /*
  * Receive up to len bytes of authenticated plaintext, of several records if
- * there are several. 0 (for len > 0): the peer has sent close_notify.
+ * there are several. 0 (for len > 0): the peer has sent close_notify. -EAGAIN:
+ * nothing has come, on a non-blocking descriptor or after SO_RCVTIMEO.
  *
+ * These stay, once what came before is read; all but -ENODATA end writing, too:
  * -EBADMSG	a record did not authenticate (bad_record_mac was sent)
  * -EMSGSIZE	a record was too long (record_overflow was sent)
  * -EPROTO	the peer broke the protocol, or sent a fatal alert
- * -ECONNRESET	the stream ended without close_notify (RFC 8446 6.1), or was
- *		reset: what was read may be truncated
- * -EKEYEXPIRED	one key was used for as many records as it is good for, and
- *		there is no next: TLS 1.2, or a peer that ends its numbers
+ * -ENODATA	the peer ended the stream (a FIN) without close_notify (RFC 8446
+ *		6.1): what was read may be truncated; tls_conn_ignore_eof()
+ * -ECONNRESET	the connection was reset: what was read may be truncated
+ * -ETIMEDOUT, ...  as recv(2)
+ * -EKEYEXPIRED	the peer has used all the sequence numbers of a key
  */
 ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 	ASYNCTLS_API(read);
+
+/* tls_read() with flags: TLS_DONTWAIT, TLS_PEEK. -EINVAL: others. */
+ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
+	ASYNCTLS_API(recv);
+
+/*
+ * Whether a stream that ends without close_notify, wherever that is, ends like
+ * one with it: tls_read() returns 0. For protocols that know by themselves
+ * whether all has come, and peers that do not send close_notify. In the
+ * ordinary it is -ENODATA; set at hand-over already where the SSL has
+ * SSL_OP_IGNORE_UNEXPECTED_EOF. Returns 0 or -errno.
+ */
+int tls_conn_ignore_eof(struct tls_conn *conn, int ignore)
+	ASYNCTLS_API(conn_ignore_eof);
+
+/*
+ * After tls_read() has returned 0 for a close_notify: up to len bytes that came
+ * behind it in the clear and are the application's, where the protocol goes on
+ * without TLS (FTP's CCC, an upgraded connection). Call until it returns 0,
+ * before tls_close(); what comes later is in the socket. Never waits for the
+ * peer. -EINVAL: there was no close_notify yet.
+ */
+ssize_t tls_conn_leftover(struct tls_conn *conn, void *buf, size_t len)
+	ASYNCTLS_API(conn_leftover);
 
 /*
  * Send close_notify after everything written; reading goes on. Returns as
@@ -457,8 +546,9 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * connection. Returns how many application bytes the socket did not take:
  * they are lost, and close_notify with them. (With a time-out of 0 and a full
  * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
- * A connection that failed returns its error. The descriptor stays open:
- * closing it is the application's. NULL is allowed.
+ * A connection whose writing failed returns that error; one whose reading alone
+ * did, the count. The descriptor stays open: closing it is the application's.
+ * NULL is allowed.
  *
  * The count is of the last bytes written, as that of tls_flush_timeout():
  * those in a record that an engine has not finished, in the open one, or in one
@@ -520,6 +610,16 @@ int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
 int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 	ASYNCTLS_API(conn_set_padding);
 
+/*
+ * Hold at most that many wire bytes which the socket has not taken yet (and the
+ * end of the record that reaches it): tls_write() takes no more until there is
+ * room, and TLS_WRITABLE tells when. Less than SO_SNDBUF's size keeps a slow
+ * peer's data short; more than a peer's window keeps a fast one's pipeline full.
+ * At least 1. Returns 0, or -EINVAL with words in tls_last_error().
+ */
+int tls_conn_set_send_window(struct tls_conn *conn, size_t bytes)
+	ASYNCTLS_API(conn_set_send_window);
+
 /* ---- About a connection ------------------------------------------------ */
 
 /* The descriptor, and a pointer of the application's. */
@@ -528,7 +628,10 @@ void tls_conn_set_data(struct tls_conn *conn, void *data)
 	ASYNCTLS_API(conn_set_data);
 void *tls_conn_data(const struct tls_conn *conn) ASYNCTLS_API(conn_data);
 
-/* The words for what ended the connection, or "" while nothing has. */
+/*
+ * The words for what failed, or "" while nothing has: in reading, else in
+ * writing. A call that returns an error has its own words in tls_last_error().
+ */
 const char *tls_conn_error(const struct tls_conn *conn)
 	ASYNCTLS_API(conn_error);
 

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "ctx.h"
@@ -135,17 +137,23 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
 	return ret ? error_set(ret, "%s", why) : 0;
 }
 
-int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
-		struct ssl_st *ssl)
+int tls_handoff_with(struct tls_conn **conn, struct tls_context *ctx,
+		     struct ssl_st *ssl, const struct tls_options *options)
 {
 	int ret = ctx_enter(ctx);
 
 	if (ret)
 		return ret;
-	ret = takeover_ssl(conn, ctx, ssl);
+	ret = takeover_ssl(conn, ctx, ssl, options);
 	ctx_step(ctx);
 	ctx_leave(ctx);
 	return ret;
+}
+
+int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
+		struct ssl_st *ssl)
+{
+	return tls_handoff_with(conn, ctx, ssl, NULL);
 }
 
 int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
@@ -168,6 +176,31 @@ static bool may_wait(const struct tls_conn *conn)
 	int flags = fcntl(conn->fd, F_GETFL);
 
 	return flags >= 0 && !(flags & O_NONBLOCK);
+}
+
+/* When a call that begins to wait must end: SO_RCVTIMEO or SO_SNDTIMEO. */
+static uint64_t socket_deadline(const struct tls_conn *conn, int option)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(conn->fd, SOL_SOCKET, option, &tv, &len) ||
+	    (!tv.tv_sec && !tv.tv_usec))
+		return UINT64_MAX;
+	return now_ns() + (uint64_t)tv.tv_sec * 1000 * NS_PER_MS +
+	       (uint64_t)tv.tv_usec * 1000;
+}
+
+/* Would the descriptor's own call wait? *deadline is 0 until it is known. */
+static bool waits(const struct tls_conn *conn, unsigned flags, int option,
+		  uint64_t *deadline)
+{
+	if (*deadline)
+		return true;
+	if (flags & TLS_DONTWAIT || !may_wait(conn))
+		return false;
+	*deadline = socket_deadline(conn, option);
+	return true;
 }
 
 /* The connection has just been given or relieved of something. */
@@ -194,12 +227,10 @@ static bool worth_submitting(const struct tls_conn *conn)
 
 static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 {
-	ssize_t n;
+	ssize_t n = conn_check_writing(conn);
 
-	if (conn->error)
-		return conn->error;
-	if (conn->shut)
-		return -EPIPE;
+	if (n)
+		return n;
 	n = tx_write(&conn->tx, from, more);
 	if (!n && from->left && !from->error && tx_starved(&conn->tx))
 		return error_set(-ENOMEM, "no memory for a record");
@@ -208,20 +239,21 @@ static ssize_t write_some(struct tls_conn *conn, struct source *from, bool more)
 	conn_advance(conn);
 	if (worth_submitting(conn))
 		ctx_submit(conn->ctx);
-	return n < 0 ? conn->error : n;
+	return n <= 0 && conn->writing.error ? conn_check_writing(conn) : n;
 }
 
 /* Writes until all is taken, or there is no room and no waiting. */
-static ssize_t write_all(struct tls_conn *conn, struct source *from, bool more)
+static ssize_t write_all(struct tls_conn *conn, struct source *from,
+			 unsigned flags)
 {
 	struct tls_context *ctx = conn->ctx;
+	uint64_t epoch, deadline = 0;
 	size_t done = 0;
-	uint64_t epoch;
 	ssize_t n;
 
 	for (;;) {
 		epoch = ctx->epoch;
-		n = write_some(conn, from, more);
+		n = write_some(conn, from, flags & TLS_MORE);
 		if (n < 0)
 			return done ? (ssize_t)done : n;
 		done += (size_t)n;
@@ -230,24 +262,26 @@ static ssize_t write_all(struct tls_conn *conn, struct source *from, bool more)
 		ctx_step(ctx);
 		if (n || epoch != ctx->epoch)
 			continue; /* what has completed may have made room */
-		if (!may_wait(conn))
+		if (!waits(conn, flags, SO_SNDTIMEO, &deadline))
 			break;
 		conn_flush(conn);
-		ctx_block(ctx, UINT64_MAX);
+		if (!ctx_block(ctx, deadline))
+			break;
 	}
 	conn->wants_room = true;
 	ctx_mark(ctx, conn);
 	return done ? (ssize_t)done : -EAGAIN;
 }
 
-static ssize_t write_from(struct tls_conn *conn, struct source *from, bool more)
+static ssize_t write_from(struct tls_conn *conn, struct source *from,
+			  unsigned flags)
 {
 	uint64_t now = now_ns();
 
-	if (!more && now - conn->tx.last_write > NS_PER_MS)
+	if (!(flags & TLS_MORE) && now - conn->tx.last_write > NS_PER_MS)
 		conn->flushing = true;
 	conn->tx.last_write = now;
-	return write_all(conn, from, more);
+	return write_all(conn, from, flags);
 }
 
 ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
@@ -260,11 +294,11 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 
 	if (n)
 		return n;
-	if (flags & ~TLS_MORE || len > SSIZE_MAX)
+	if (flags & ~(TLS_MORE | TLS_DONTWAIT) || len > SSIZE_MAX)
 		n = error_set(-EINVAL, "tls_send(): no such flags, or a "
 			      "length over SSIZE_MAX");
 	else
-		n = write_from(conn, &from, flags & TLS_MORE);
+		n = write_from(conn, &from, flags);
 	ctx_leave(ctx);
 	return n;
 }
@@ -304,7 +338,7 @@ ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
 		n = error_set(-EINVAL, "tls_writev(): a negative number of "
 			      "buffers, or a length over SSIZE_MAX");
 	else
-		n = write_from(conn, &from, false);
+		n = write_from(conn, &from, 0);
 	ctx_leave(ctx);
 	return n;
 }
@@ -314,15 +348,15 @@ static ssize_t send_file(struct tls_conn *conn, int file_fd, off_t *offset,
 {
 	struct source from;
 	off_t at;
-	ssize_t n;
+	ssize_t n = conn_check_writing(conn);
 
-	if (conn->error)
-		return conn->error;
+	if (n)
+		return n;
 	n = source_file(&from, file_fd, offset, min_size(count, SSIZE_MAX));
 	if (n)
 		return n;
 	at = from.at;
-	n = write_from(conn, &from, false);
+	n = write_from(conn, &from, 0);
 	if (n > 0 && offset)
 		*offset = at + n;
 	else if (n > 0)
@@ -351,9 +385,11 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 	for (;;) {
 		conn_flush(conn);
 		ctx_submit(ctx);
+		if (!conn_flushed(conn))
+			ctx_step(ctx); /* who calls again sees it end */
 		if (conn_flushed(conn) || tx_starved(&conn->tx) ||
 		    deadline == 0 ||
-		    (conn->error && !despite) || !ctx_block(ctx, deadline))
+		    (conn->writing.error && !despite) || !ctx_block(ctx, deadline))
 			return;
 	}
 }
@@ -361,7 +397,7 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 /* How a flush of the descriptor's own kind waits. */
 static uint64_t own_deadline(const struct tls_conn *conn)
 {
-	return may_wait(conn) ? UINT64_MAX : 0;
+	return may_wait(conn) ? socket_deadline(conn, SO_SNDTIMEO) : 0;
 }
 
 /*
@@ -389,8 +425,8 @@ static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
 	push_until(conn, deadline, false);
 	if (exactly && !conn_flushed(conn))
 		stop_send(conn);
-	if (conn->error)
-		return conn->error;
+	if (conn->writing.error)
+		return conn_check_writing(conn);
 	if (!conn_flushed(conn)) {
 		if (tx_starved(&conn->tx))
 			return error_set(-ENOMEM, "no memory for a record");
@@ -507,25 +543,38 @@ static ssize_t read_some(struct tls_conn *conn, void *buf, size_t len)
 		return (ssize_t)n;
 	if (conn_read_status(conn) != -EAGAIN)
 		conn->end_read = true;
-	return conn_read_status(conn);
+	return conn->reading.error ? conn_say_reading(conn) :
+				     conn_read_status(conn);
 }
 
-static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len)
+static ssize_t peek_some(struct tls_conn *conn, void *buf, size_t len)
 {
-	struct tls_context *ctx = conn->ctx;
+	size_t n = rx_peek(&conn->rx, buf, len);
+
+	if (n)
+		return (ssize_t)n;
+	return conn->reading.error ? conn_say_reading(conn) :
+				     conn_read_status(conn);
+}
+
+static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len,
+			 unsigned flags)
+{
+	uint64_t deadline = 0;
 
 	conn_flush(conn);
 	if (conn->tx.sending)
-		ctx_submit(ctx);
+		ctx_submit(conn->ctx);
 	gather_reads(conn);
-	if (!more_to_read(conn) && may_wait(conn)) {
-		while (!more_to_read(conn))
-			ctx_block(ctx, UINT64_MAX);
-	}
-	return read_some(conn, buf, len);
+	while (!more_to_read(conn) &&
+	       waits(conn, flags, SO_RCVTIMEO, &deadline) &&
+	       ctx_block(conn->ctx, deadline))
+		;
+	return flags & TLS_PEEK ? peek_some(conn, buf, len) :
+				  read_some(conn, buf, len);
 }
 
-ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
+ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 {
 	struct tls_context *ctx = conn->ctx;
 	ssize_t n = ctx_enter(ctx);
@@ -533,12 +582,65 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 
 	if (n)
 		return n;
-	if (len)
-		n = read_wait(conn, buf, min_size(len, SSIZE_MAX));
+	if (flags & ~(TLS_DONTWAIT | TLS_PEEK))
+		n = error_set(-EINVAL, "tls_recv(): no such flags");
+	else if (len)
+		n = read_wait(conn, buf, min_size(len, SSIZE_MAX), flags);
 	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
 	ctx_leave(ctx);
 	if (feed)
 		tickets_feed(conn->tickets);
+	return n;
+}
+
+ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
+{
+	return tls_recv(conn, buf, len, 0);
+}
+
+int tls_conn_ignore_eof(struct tls_conn *conn, int ignore)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	conn_ignore_eof(conn, ignore);
+	ctx_mark(ctx, conn);
+	ctx_leave(ctx);
+	return 0;
+}
+
+/* What is under way might be, or bring, what is asked for. */
+static void stop_receiving(struct tls_conn *conn)
+{
+	struct tls_context *ctx = conn->ctx;
+
+	while (conn->rx.receiving || conn->rx.queue.in_flight) {
+		if (conn->rx.receiving)
+			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
+		ctx_submit(ctx);
+		if (conn->rx.receiving || conn->rx.queue.in_flight)
+			ctx_block(ctx, now_ns() + NS_PER_MS);
+	}
+}
+
+ssize_t tls_conn_leftover(struct tls_conn *conn, void *buf, size_t len)
+{
+	struct tls_context *ctx = conn->ctx;
+	ssize_t n = ctx_enter(ctx);
+
+	if (n)
+		return n;
+	if (conn->alert_received != ALERT_CLOSE_NOTIFY) {
+		n = error_set(-EINVAL, "tls_conn_leftover(): read until the "
+			      "peer's close_notify, when tls_read() returns 0");
+	} else {
+		stop_receiving(conn);
+		n = (ssize_t)rx_leftover(&conn->rx, buf,
+					 min_size(len, SSIZE_MAX));
+	}
+	ctx_leave(ctx);
 	return n;
 }
 
@@ -578,6 +680,23 @@ int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 	return ret;
 }
 
+int tls_conn_set_send_window(struct tls_conn *conn, size_t bytes)
+{
+	struct tls_context *ctx = conn->ctx;
+	int ret = ctx_enter(ctx);
+
+	if (ret)
+		return ret;
+	if (bytes)
+		conn->tx.window = bytes;
+	else
+		ret = error_set(-EINVAL, "a send window of 0 bytes would let "
+				"nothing be written");
+	ctx_mark(ctx, conn);
+	ctx_leave(ctx);
+	return ret;
+}
+
 /* ---- About a connection ------------------------------------------------ */
 
 int tls_conn_fd(const struct tls_conn *conn)
@@ -597,7 +716,7 @@ void *tls_conn_data(const struct tls_conn *conn)
 
 const char *tls_conn_error(const struct tls_conn *conn)
 {
-	return conn->words;
+	return conn_words(conn);
 }
 
 int tls_conn_alert_sent(const struct tls_conn *conn)

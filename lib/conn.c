@@ -9,10 +9,14 @@
 #include "error.h"
 
 /*
- * As many KeyUpdates and warnings (in TLS 1.2 attempts to renegotiate and empty
- * records, too) without data between them are a nuisance or an attack.
+ * As many records that change nothing (empty ones, warnings, attempts to
+ * renegotiate, tickets), and KeyUpdates, without data between them are a
+ * nuisance or an attack. OpenSSL and BoringSSL have the same number.
  */
-enum { MAX_UPDATES = 32 };
+enum { MAX_TRIFLES = 32 };
+
+/* Records of ours that a peer's KeyUpdates may yet refer to, at most. */
+enum { MAX_PROMPTS = 1 << 14 };
 
 void conn_init(struct tls_conn *conn, struct core *core, int fd,
 	       bool is_server)
@@ -53,35 +57,59 @@ static bool is_tls12(const struct tls_conn *conn)
 
 /* ---- Errors ------------------------------------------------------------ */
 
+/* About what the peer has sent, before it is known to end the connection. */
 __attribute__((format(printf, 2, 3))) static void
 say(struct tls_conn *conn, const char *format, ...)
 {
+	char *words = conn->reading.words;
 	va_list args;
 
-	if (conn->words[0])
+	if (words[0])
 		return;
 	va_start(args, format);
-	vsnprintf(conn->words, sizeof(conn->words), format, args);
+	vsnprintf(words, sizeof(conn->reading.words), format, args);
 	va_end(args);
 }
 
-/* The first error stays; alert goes out behind what was written before. */
-static void fail(struct tls_conn *conn, int error, int alert)
+static void set_error(struct tls_conn *conn, struct fault *fault, int error)
 {
-	if (conn->error)
+	if (!conn->reading.error && !conn->writing.error)
+		conn->core->stats.connections_failed++;
+	fault->error = error;
+}
+
+static void end_reading(struct tls_conn *conn, int error, const char *words)
+{
+	set_error(conn, &conn->reading, error);
+	say(conn, "%s", words);
+}
+
+/* alert goes out behind what was written before. */
+static void end_writing(struct tls_conn *conn, int error, int alert)
+{
+	if (conn->writing.error)
 		return;
-	conn->error = error;
+	set_error(conn, &conn->writing, error);
 	conn->shut = true;
-	conn->core->stats.connections_failed++;
 	if (alert != ALERT_NONE && conn->alert_sent == ALERT_NONE)
 		conn->alert_due = alert;
+}
+
+/* A connection's end that a send has told of, a receive no longer knows. */
+static int read_error(const struct tls_conn *conn)
+{
+	if (conn->rx.error == -ENODATA && conn->tx.error &&
+	    conn->tx.error != -EPIPE)
+		return conn->tx.error;
+	return conn->rx.error;
 }
 
 static void fail_read(struct tls_conn *conn)
 {
 	const struct rx *rx = &conn->rx;
+	int error = read_error(conn);
 
-	switch (rx->error) {
+	switch (error) {
 	case -EBADMSG:
 		say(conn, "record %llu from the peer did not authenticate",
 		    (unsigned long long)(rx->seq - queue_count(&rx->queue)));
@@ -89,9 +117,13 @@ static void fail_read(struct tls_conn *conn)
 	case -EMSGSIZE:
 		say(conn, "the peer sent a record longer than TLS allows");
 		break;
-	case -ECONNRESET:
-		say(conn, "the connection ended without close_notify: what was "
+	case -ENODATA:
+		say(conn, "the stream ended without close_notify: what was "
 			  "read may be truncated");
+		break;
+	case -ECONNRESET:
+		say(conn, "the connection was reset: what was read may be "
+			  "truncated");
 		break;
 	case -EPROTO:
 		say(conn, "the peer sent something that is no %s record at "
@@ -105,19 +137,98 @@ static void fail_read(struct tls_conn *conn)
 			  "be numbered");
 		break;
 	default:
-		say(conn, "receiving failed: %s", strerror(-rx->error));
+		say(conn, "receiving failed: %s", strerror(-error));
 		break;
 	}
-	fail(conn, rx->error, rx->alert);
+	set_error(conn, &conn->reading, error);
+	if (error != -ENODATA)
+		end_writing(conn, error, rx->alert);
 }
 
+/* Has TCP ended? Then a receive, too, comes to an end, after what is there. */
+static bool ends_reading_itself(int error)
+{
+	switch (error) {
+	case -EPIPE: /* or our side alone was shut down */
+	case -ECONNRESET:
+	case -ECONNABORTED:
+	case -ETIMEDOUT:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Where nothing else would end a read that waits for an answer to what was not
+ * sent, this does.
+ */
 static void fail_write(struct tls_conn *conn)
 {
+	struct fault *fault = &conn->writing;
+
 	if (conn->tx.error == -EIO)
-		say(conn, "no engine could seal a record");
+		snprintf(fault->words, sizeof(fault->words),
+			 "no engine could seal a record");
 	else
-		say(conn, "sending failed: %s", strerror(-conn->tx.error));
-	fail(conn, conn->tx.error, ALERT_NONE);
+		snprintf(fault->words, sizeof(fault->words),
+			 "sending failed: %s", strerror(-conn->tx.error));
+	end_writing(conn, conn->tx.error, ALERT_NONE);
+	if (!ends_reading_itself(conn->tx.error) && !conn->reading.error &&
+	    !conn->rx.closed)
+		end_reading(conn, conn->tx.error, fault->words);
+}
+
+static void wear_out(struct tls_conn *conn)
+{
+	struct fault *fault = &conn->writing;
+
+	snprintf(fault->words, sizeof(fault->words),
+		 "as many records were sent as one key is good for, and "
+		 "TLS 1.2 has no other");
+	end_writing(conn, -EKEYEXPIRED, ALERT_CLOSE_NOTIFY);
+}
+
+static const char *words_of(const struct fault *fault,
+			    const struct fault *other)
+{
+	if (!fault->error)
+		return "";
+	return fault->words[0] ? fault->words : other->words;
+}
+
+const char *conn_words(const struct tls_conn *conn)
+{
+	if (conn->reading.error)
+		return conn->reading.words;
+	return words_of(&conn->writing, &conn->reading);
+}
+
+int conn_say_reading(const struct tls_conn *conn)
+{
+	return error_set(conn->reading.error, "%s", conn->reading.words);
+}
+
+int conn_check_writing(const struct tls_conn *conn)
+{
+	if (conn->writing.error)
+		return error_set(conn->writing.error, "%s",
+				 words_of(&conn->writing, &conn->reading));
+	if (conn->shut)
+		return error_set(-EPIPE, "nothing can be written after "
+				 "tls_shutdown()");
+	return 0;
+}
+
+void conn_ignore_eof(struct tls_conn *conn, bool ignore)
+{
+	conn->rx.ignore_eof = ignore;
+	/* it may have been noticed already, but not by the application */
+	if (!ignore || conn->reading.error != -ENODATA || conn->end_read)
+		return;
+	conn->rx.error = conn->reading.error = 0;
+	conn->rx.closed = true;
 }
 
 /* ---- Records that are no data ------------------------------------------ */
@@ -131,7 +242,7 @@ static bool too_many(struct tls_conn *conn)
 	if (data != conn->rx_data)
 		conn->updates = 0;
 	conn->rx_data = data;
-	return ++conn->updates > MAX_UPDATES;
+	return ++conn->updates > MAX_TRIFLES;
 }
 
 /* Some things may be sent without effect, but not for ever. */
@@ -139,9 +250,8 @@ static int take_trifle(struct tls_conn *conn)
 {
 	if (!too_many(conn))
 		return 0;
-	say(conn, "the peer sent more than %d warnings, attempts to "
-		  "renegotiate and empty records without data between them",
-	    MAX_UPDATES);
+	say(conn, "the peer sent more than %d empty records, warnings or "
+		  "tickets without data between them", MAX_TRIFLES);
 	return -EPROTO;
 }
 
@@ -213,7 +323,7 @@ static int begin_message(struct tls_conn *conn, uint8_t message, size_t len,
 	if (message == MESSAGE_NEW_SESSION_TICKET && !conn->is_server &&
 	    len <= MESSAGE_TICKET_MAX) {
 		tickets_begin(conn->tickets, conn->message, len);
-		return 0;
+		return take_trifle(conn);
 	}
 	if (message == MESSAGE_KEY_UPDATE && len == 1)
 		return 0;
@@ -246,6 +356,23 @@ static bool an_answer(struct tls_conn *conn)
 	return true;
 }
 
+/*
+ * A peer that reads much under one key may ask for the next with every record
+ * of ours that it reads (Java's does) until it has it: one for each is no
+ * nuisance either.
+ */
+static bool was_prompted(struct tls_conn *conn)
+{
+	uint64_t prompts = conn->tx.data_given - conn->data_paid;
+
+	if (!prompts)
+		return false;
+	if (prompts > MAX_PROMPTS)
+		conn->data_paid = conn->tx.data_given - MAX_PROMPTS;
+	conn->data_paid++;
+	return true;
+}
+
 /* RFC 8446 4.6.3; last: nothing is behind it in its record (5.1). */
 static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			   int *alert)
@@ -263,9 +390,9 @@ static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 			  "record");
 		return -EPROTO;
 	}
-	if (too_many(conn) && !an_answer(conn)) {
+	if (too_many(conn) && !an_answer(conn) && !was_prompted(conn)) {
 		say(conn, "the peer sent more than %d KeyUpdates without data "
-			  "between them", MAX_UPDATES);
+			  "between them", MAX_TRIFLES);
 		return -EPROTO;
 	}
 	ret = rx_update_keys(&conn->rx);
@@ -276,7 +403,10 @@ static int take_key_update(struct tls_conn *conn, uint8_t request, bool last,
 		return ret;
 	}
 	conn->update_asked = false;
-	/* one that is still in line answers all the peer has asked so far */
+	/*
+	 * One that the peer cannot have read yet answers all it has asked so
+	 * far; it may have read one that a send was given.
+	 */
 	if (request == UPDATE_REQUESTED && !conn->tx.updates && !conn->shut)
 		tx_update_keys(&conn->tx, false);
 	return 0;
@@ -387,11 +517,8 @@ bool conn_flushed(const struct tls_conn *conn)
 
 static void push(struct tls_conn *conn)
 {
-	if (tx_worn_out(&conn->tx) && !conn->error) {
-		say(conn, "as many records were sent as one key is good for, "
-			  "and TLS 1.2 has no other");
-		fail(conn, -EKEYEXPIRED, ALERT_CLOSE_NOTIFY);
-	}
+	if (tx_worn_out(&conn->tx) && !conn->writing.error)
+		wear_out(conn);
 	send_due_update(conn);
 	send_due_refusal(conn);
 	send_due_alert(conn);
@@ -399,7 +526,7 @@ static void push(struct tls_conn *conn)
 		conn->sealing = false;
 	if (conn->flushing || tx_due(&conn->tx))
 		tx_push(&conn->tx);
-	if (conn->tx.error && !conn->error)
+	if (conn->tx.error && !conn->writing.error)
 		fail_write(conn);
 	if (conn_flushed(conn))
 		conn->flushing = false;
@@ -419,7 +546,7 @@ static void ask_for_update(struct tls_conn *conn)
 	uint64_t limit = conn->tx.record_limit;
 
 	if (is_tls12(conn) || conn->update_asked || conn->shut || rx->closed ||
-	    rx->seq - queue_count(&rx->queue) < limit + limit / 4)
+	    rx->eof || rx->seq - queue_count(&rx->queue) < limit + limit / 4)
 		return;
 	conn->update_asked = true;
 	tx_update_keys(&conn->tx, true);
@@ -429,11 +556,11 @@ void conn_advance(struct tls_conn *conn)
 {
 	if (conn->closing)
 		return;
-	if (!conn->error) {
+	if (!conn->reading.error) {
 		rx_advance(&conn->rx);
 		ask_for_update(conn);
 	}
-	if (conn->rx.error && !conn->error)
+	if (conn->rx.error && !conn->reading.error)
 		fail_read(conn);
 	push(conn);
 }
@@ -452,13 +579,12 @@ void conn_flush(struct tls_conn *conn)
 
 int conn_update_keys(struct tls_conn *conn, bool request)
 {
-	if (conn->error)
-		return conn->error;
+	int ret = conn_check_writing(conn);
+
+	if (ret)
+		return ret;
 	if (is_tls12(conn))
 		return error_set(-EOPNOTSUPP, "TLS 1.2 has no KeyUpdate");
-	if (conn->shut)
-		return error_set(-EPIPE, "there are no keys to update after "
-				 "tls_shutdown()");
 	tx_update_keys(&conn->tx, request);
 	push(conn);
 	return 0;
@@ -475,21 +601,22 @@ void conn_shutdown(struct tls_conn *conn)
 
 int conn_read_status(const struct tls_conn *conn)
 {
-	if (conn->error)
-		return conn->error;
+	if (conn->reading.error)
+		return conn->reading.error;
 	return conn->rx.closed ? 0 : -EAGAIN;
 }
 
 unsigned conn_events(const struct tls_conn *conn)
 {
-	bool ended = conn->error || conn->rx.closed;
+	bool ended = conn->reading.error || conn->rx.closed;
+	bool failed = conn->writing.error;
 	unsigned events = 0;
 
 	if (rx_readable(&conn->rx) || (ended && !conn->end_read))
 		events |= TLS_READABLE;
-	if (ended && !conn->end_told)
+	if ((ended && !conn->end_told) || (failed && !conn->fault_told))
 		events |= TLS_CLOSED;
-	if ((conn->wants_room && (conn->error || tx_room(&conn->tx))) ||
+	if ((conn->wants_room && (failed || tx_room(&conn->tx))) ||
 	    (conn->wants_flush && conn_flushed(conn)))
 		events |= TLS_WRITABLE;
 	return events & conn->wanted;

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One connection: what its records mean. Alerts, post-handshake messages,
- * close, the sticky error. Does no I/O of its own: it fills and empties the
- * lines of tx and rx and is moved on by its context.
+ * close, errors. Does no I/O of its own: it fills and empties the lines of tx
+ * and rx and is moved on by its context.
+ *
+ * Reading and writing end apart (RFC 8446 6.1): a FIN, or a close_notify, ends
+ * reading, a send that failed ends writing. What ends both is an error that an
+ * alert goes out for, the peer's alert, and a reset.
  */
 #ifndef ASYNCTLS_CONN_H
 #define ASYNCTLS_CONN_H
@@ -11,6 +15,12 @@
 #include "rx.h"
 #include "ticket.h"
 #include "tx.h"
+
+/* What ended a direction, once it has; the first error stays. */
+struct fault {
+	int error;	 /* 0: none */
+	char words[100]; /* "": those of the other direction */
+};
 
 struct tls_conn {
 	struct tls_context *ctx;
@@ -26,8 +36,7 @@ struct tls_conn {
 	struct tx tx;
 	struct rx rx;
 
-	int error; /* sticky */
-	char words[120];
+	struct fault reading, writing;
 	int alert_sent, alert_received; /* ALERT_NONE: none */
 	int alert_due;			/* waits for room in tx's line */
 	unsigned wanted; /* events to be reported */
@@ -37,7 +46,8 @@ struct tls_conn {
 	bool flushing;	 /* what becomes ready is sent without gathering */
 	bool sealing;	 /* the open record is sealed when there is room */
 	bool end_read;	 /* the application knows that reading has ended */
-	bool end_told;	 /* TLS_CLOSED was reported */
+	bool end_told;	 /* TLS_CLOSED was reported for reading */
+	bool fault_told; /* ... and for writing */
 	bool wants_room; /* tls_write() took less than it was given */
 	bool wants_flush; /* tls_flush() left something behind */
 
@@ -52,6 +62,7 @@ struct tls_conn {
 	bool refused;
 	unsigned updates;   /* in a row, with no data between: see too_many() */
 	uint64_t rx_data;   /* application bytes read when the last came */
+	uint64_t data_paid; /* see was_prompted() */
 	bool update_asked;  /* of the peer, for this generation */
 };
 
@@ -78,7 +89,7 @@ void conn_flush(struct tls_conn *conn);
 
 /*
  * Send under new keys from here on, and ask for the peer's update if request
- * is set. 0, the sticky error, or -EPIPE after conn_shutdown().
+ * is set. 0, or what conn_check_writing() says.
  */
 int conn_update_keys(struct tls_conn *conn, bool request);
 
@@ -91,7 +102,20 @@ bool conn_flushed(const struct tls_conn *conn);
 /* TLS_READABLE, TLS_WRITABLE and TLS_CLOSED as they hold now. */
 unsigned conn_events(const struct tls_conn *conn);
 
-/* What a read that found nothing returns: 0 at the end, -EAGAIN or error. */
+/*
+ * What a read that found nothing returns: 0 at the end, -EAGAIN or an error,
+ * whose words conn_say_reading() has for the thread.
+ */
 int conn_read_status(const struct tls_conn *conn);
+int conn_say_reading(const struct tls_conn *conn);
+
+/* 0, or why nothing can be written any more, with words. */
+int conn_check_writing(const struct tls_conn *conn);
+
+/* What has failed, reading first; "" if nothing has. */
+const char *conn_words(const struct tls_conn *conn);
+
+/* A stream that ends without close_notify is to be no error, or one. */
+void conn_ignore_eof(struct tls_conn *conn, bool ignore);
 
 #endif

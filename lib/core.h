@@ -20,6 +20,8 @@ struct core {
 	/* what connections begin with: tls_config.record_size, .record_ramp */
 	size_t record_size;
 	bool record_ramp;
+	size_t send_window;
+	bool ignore_eof;
 	int keylog_fd; /* -1: not wanted */
 	uint64_t rekey_records; /* tls_config's; 0: the cipher's own limit */
 	/* connections with completions not yet acted upon */

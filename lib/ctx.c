@@ -287,7 +287,8 @@ ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 	ssize_t ret;
 
 	end_operations(ctx, conn);
-	ret = conn->error ? conn->error : (ssize_t)conn->tx.unsent;
+	ret = conn->writing.error ? conn->writing.error :
+				    (ssize_t)conn->tx.unsent;
 	list_remove(&conn->ready);
 	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;
@@ -308,8 +309,10 @@ static bool store(struct tls_context *ctx, struct tls_conn *conn,
 	*event = (struct tls_event){ conn, conn->data, events };
 	if (events & TLS_WRITABLE)
 		conn->wants_room = conn->wants_flush = false;
-	if (events & TLS_CLOSED)
-		conn->end_told = true;
+	if (events & TLS_CLOSED) {
+		conn->end_told |= conn->reading.error || conn->rx.closed;
+		conn->fault_told |= conn->writing.error != 0;
+	}
 	list_move_tail(&ctx->ready, &conn->ready);
 	return true;
 }
@@ -427,6 +430,9 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->record_size = config->record_size ? config->record_size :
 						  RECORD_PLAIN_MAX;
 	core->record_ramp = config->record_ramp != 0;
+	core->ignore_eof = config->ignore_eof != 0;
+	core->send_window = config->send_window ? config->send_window :
+				(size_t)core->depth * 2 * RECORD_PLAIN_MAX;
 	core->keylog_fd = -1;
 	core->rekey_records = config->rekey_records;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;

@@ -143,6 +143,20 @@ uint64_t keygen_record_limit(const struct cipher *cipher)
 	}
 }
 
+/*
+ * Sooner than a peer's own limit: Java's asks for new keys with every record
+ * past 2^37 bytes, which are 2^23 full records.
+ */
+uint64_t keygen_rekey_after(const struct cipher *cipher)
+{
+	uint64_t most = keygen_record_limit(cipher);
+	const uint64_t early = (uint64_t)1 << 22;
+
+	if (cipher->id == CIPHER_CHACHA20_POLY1305)
+		return most;
+	return early < most ? early : most;
+}
+
 /* ---- TLS 1.2 ----------------------------------------------------------- */
 
 /* PRF(master, "key expansion", server_random + client_random), RFC 5246 6.3 */

@@ -64,6 +64,8 @@ int keygen_next(struct keygen **next, const struct keygen *gen);
 
 /* How many records may be sealed under one key (RFC 8446 5.5). */
 uint64_t keygen_record_limit(const struct cipher *cipher);
+/* ... and after how many the next one is due, unless told otherwise. */
+uint64_t keygen_rekey_after(const struct cipher *cipher);
 
 struct keygen *keygen_get(struct keygen *gen);
 /* Drops a reference; the last one frees engine keys and wipes. NULL is fine. */

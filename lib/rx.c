@@ -15,6 +15,7 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 		.account = account,
 		.fd = fd,
 		.plain_max = RECORD_PLAIN_MAX,
+		.ignore_eof = core->ignore_eof,
 		.alert = ALERT_NONE,
 		.parse_alert = ALERT_NONE,
 		.gen = keygen_get(gen),
@@ -353,8 +354,12 @@ static void meet_the_end(struct rx *rx)
 {
 	if (rx->parse_error)
 		fail(rx, rx->parse_error, rx->parse_alert);
-	else if (rx->eof && (!rx->chunk || missing(rx)))
-		fail(rx, -ECONNRESET, ALERT_NONE);
+	else if (!rx->eof || (rx->chunk && !missing(rx)))
+		return;
+	else if (rx->ignore_eof)
+		rx->closed = true;
+	else
+		fail(rx, -ENODATA, ALERT_NONE);
 }
 
 /*
@@ -400,13 +405,12 @@ static bool examine(struct rx *rx, struct slot *slot)
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
-	if (slot->type == RECORD_DATA && !rx->in_message &&
-	    (n || slot->gen->format->hides_type)) {
+	if (slot->type == RECORD_DATA && n && !rx->in_message) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
 		rx->account->stats.rx_bytes[by] += (size_t)n;
 		rx->ahead += rx->ahead < rx->core->depth;
-		return n > 0; /* an empty one is legal, and no end of file */
+		return true;
 	}
 	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);
 	if (ret)
@@ -469,7 +473,8 @@ void rx_advance(struct rx *rx)
 		cut(rx);
 		look_at_head(rx);
 	} while (more_to_cut(rx));
-	open_ahead(rx);
+	if (!rx->closed)
+		open_ahead(rx);
 	if (!queue_count(&rx->queue) && rx->out) {
 		block_put(&rx->memory, rx->out);
 		rx->out = NULL;
@@ -502,6 +507,50 @@ size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
 		look_at_head(rx);
 	}
 	return done;
+}
+
+size_t rx_peek(const struct rx *rx, uint8_t *buf, size_t len)
+{
+	const struct slot *head = queue_head(&rx->queue);
+
+	if (!rx_readable(rx))
+		return 0;
+	len = min_size(len, head->content_len);
+	memcpy(buf, head->content, len);
+	return len;
+}
+
+/* Of what looked like a record, and was cut, but is none. */
+static size_t leftover_of_slot(struct rx *rx, uint8_t *buf, size_t len)
+{
+	struct slot *head = queue_head(&rx->queue);
+
+	len = min_size(len, head->wire_len);
+	memcpy(buf, head->wire, len);
+	head->wire += len;
+	head->wire_len -= len;
+	if (head->wire_len)
+		return len;
+	if (head->state == SLOT_OPEN && head->side_block)
+		rx->waiting--;
+	queue_pop(&rx->queue, &rx->memory);
+	return len;
+}
+
+size_t rx_leftover(struct rx *rx, uint8_t *buf, size_t len)
+{
+	size_t done = 0, n;
+
+	while (done < len && queue_count(&rx->queue))
+		done += leftover_of_slot(rx, buf + done, len - done);
+	if (!rx->chunk)
+		return done;
+	n = min_size(len - done, rx->filled - rx->parsed);
+	memcpy(buf + done, rx->chunk->data + rx->parsed, n);
+	rx->parsed += n;
+	if (rx->parsed == rx->filled)
+		drop_chunk(rx);
+	return done + n;
 }
 
 /* ---- Beginning and end ------------------------------------------------- */

@@ -33,8 +33,7 @@ struct rx {
 	struct account *account;
 	/*
 	 * A record that is no application data, at its turn, authenticated; and
-	 * data where in_message forbids it, or where it is none (TLS 1.2; in
-	 * TLS 1.3 an empty record may be padding).
+	 * data where in_message forbids it, or where it is none.
 	 * 0 or -errno, with *alert what to send.
 	 */
 	int (*control)(struct rx *rx, uint8_t type, const uint8_t *content,
@@ -43,8 +42,10 @@ struct rx {
 	size_t plain_max; /* content of a record at most */
 	int error; /* sticky, once the head has met it */
 	int alert; /* to be sent for it, or ALERT_NONE */
-	bool closed; /* close_notify was read: what follows is ignored */
+	/* close_notify was read, or an end like it: what follows is no record */
+	bool closed;
 	bool eof;    /* TCP has ended */
+	bool ignore_eof; /* ... and needs no close_notify for that */
 	/* set by control: half a message was seen, data must not be next */
 	bool in_message;
 	struct keygen *gen; /* of the records behind the head */
@@ -88,6 +89,14 @@ int rx_update_keys(struct rx *rx);
 bool rx_readable(const struct rx *rx);
 /* Copy out up to len bytes of it. */
 size_t rx_read(struct rx *rx, uint8_t *buf, size_t len);
+/* The same, of one record, and leave it there. */
+size_t rx_peek(const struct rx *rx, uint8_t *buf, size_t len);
+
+/*
+ * Take up to len bytes that came behind a close_notify, as they are. When no
+ * receive and no record is in flight.
+ */
+size_t rx_leftover(struct rx *rx, uint8_t *buf, size_t len);
 
 /* Hand free blocks to the ring's receive pool. Has it any now? */
 bool rx_fill_pool(struct core *core);

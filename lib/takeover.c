@@ -255,6 +255,8 @@ static int make_keys(const struct suite *suite, const struct secrets *from,
 }
 
 struct start {
+	const struct tls_options *options; /* NULL: none */
+	bool ignore_eof; /* the SSL's options say so */
 	int fd;
 	bool is_server;
 	struct keygen *tx_gen, *rx_gen;
@@ -284,6 +286,29 @@ static int start_keylog(struct tls_conn *conn, const struct start *s)
 	return 0;
 }
 
+static int check_options(const struct tls_options *o)
+{
+	if (!o || o->size == sizeof(*o))
+		return 0;
+	return error_set(-EINVAL, "tls_options.size is %zu, not %zu: start "
+			 "from TLS_OPTIONS_INIT", o->size, sizeof(*o));
+}
+
+static void apply_options(struct tls_conn *conn, const struct start *s)
+{
+	const struct tls_options *o = s->options;
+
+	if (s->ignore_eof || (o && o->ignore_eof))
+		conn->rx.ignore_eof = true;
+	if (!o)
+		return;
+	conn->data = o->data;
+	if (o->events)
+		conn->wanted = o->events;
+	if (o->send_window)
+		conn->tx.window = o->send_window;
+}
+
 static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		     const struct start *s)
 {
@@ -301,6 +326,7 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
 	conn_limit(conn, s->plain_max);
+	apply_options(conn, s);
 	ret = start_keylog(conn, s);
 	if (!ret)
 		ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
@@ -335,7 +361,8 @@ static int want_tickets(struct start *s, struct tls_context *ctx,
 }
 
 static int take(struct tls_conn **out, struct tls_context *ctx,
-		struct ssl_st *ssl, struct handoff *h)
+		struct ssl_st *ssl, const struct tls_options *options,
+		struct handoff *h)
 {
 	const struct secrets secrets = { h->tx.secret, h->rx.secret,
 					 &h->tls12 };
@@ -346,6 +373,7 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 	if (ret)
 		return error_set(ret, "%s", why);
 	s = (struct start){
+		.options = options,
 		.fd = h->fd,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
@@ -382,14 +410,17 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 }
 
 int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
-		 struct ssl_st *ssl)
+		 struct ssl_st *ssl, const struct tls_options *options)
 {
-	struct handoff *h = malloc(sizeof(*h));
-	int ret;
+	struct handoff *h;
+	int ret = check_options(options);
 
+	if (ret)
+		return ret;
+	h = malloc(sizeof(*h));
 	if (!h)
 		return error_set(-ENOMEM, "no memory for a hand-over");
-	ret = take(out, ctx, ssl, h);
+	ret = take(out, ctx, ssl, options, h);
 	if (!ret) {
 		handoff_commit(ssl);
 		ctx_add(ctx, *out);
@@ -462,6 +493,7 @@ int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 {
 	const struct suite *suite;
 	struct start s = {
+		.options = secrets->options,
 		.fd = fd,
 		.is_server = secrets->is_server,
 		.tx_seq = secrets->tx_seq,
@@ -474,6 +506,8 @@ int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 	};
 	int ret = check_secrets(secrets, &suite);
 
+	if (!ret)
+		ret = check_options(secrets->options);
 	if (!ret)
 		ret = check_socket(fd);
 	if (!ret)

@@ -8,7 +8,7 @@
 
 /* As tls_handoff() and tls_handoff_secrets(), inside ctx_enter(). */
 int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
-		 struct ssl_st *ssl);
+		 struct ssl_st *ssl, const struct tls_options *options);
 int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 		     const struct tls_secrets *secrets);
 

@@ -6,6 +6,19 @@
 
 static void sent(struct ring_op *op, int result, int buffer);
 
+/* How many records go under one key before the next one follows. */
+static uint64_t first_limit(const struct core *core, const struct keygen *gen)
+{
+	uint64_t most = keygen_record_limit(gen->cipher);
+	uint64_t wanted = core->rekey_records;
+
+	if (gen->suite->version == CIPHER_TLS12)
+		return most;
+	if (!wanted)
+		wanted = keygen_rekey_after(gen->cipher);
+	return wanted < most ? wanted : most;
+}
+
 void tx_init(struct tx *tx, struct core *core, struct list *todo,
 	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
 {
@@ -16,15 +29,13 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.fd = fd,
 		.gen = keygen_get(gen),
 		.seq = seq,
-		.record_limit = core->rekey_records,
+		.window = core->send_window,
 		.record_size = core->record_size,
 		.plain_max = RECORD_PLAIN_MAX,
 		.memory.pool = &core->tx_pool,
 		.send_op.done = sent,
 	};
-	if (!tx->record_limit || gen->suite->version == CIPHER_TLS12 ||
-	    tx->record_limit > keygen_record_limit(gen->cipher))
-		tx->record_limit = keygen_record_limit(gen->cipher);
+	tx->record_limit = first_limit(core, gen);
 	queue_init(&tx->queue, &core->slots);
 }
 
@@ -62,10 +73,10 @@ static void seal_done(struct aead_op *op)
 bool tx_room(const struct tx *tx)
 {
 	const struct pool_account *memory = &tx->memory;
-	const size_t window = (size_t)tx->core->depth * 2 * RECORD_PLAIN_MAX;
 
 	return !queue_full(&tx->queue) &&
-	       tx->queue.in_flight < tx->core->depth && tx->held < window &&
+	       tx->queue.in_flight < tx->core->depth &&
+	       tx->held < tx->window &&
 	       (pool_may_take(memory) ||
 		(block_room(memory->pool, tx->wire) >= RECORD_SENT_MAX &&
 		 (!tx->side || block_room(memory->pool, tx->side) >=
@@ -148,7 +159,7 @@ static bool seal(struct tx *tx, uint8_t type, const uint8_t *in, size_t len,
 	}
 	tx->seq++;
 	if (!tx->held)
-		tx->ready_since = tx->last_write;
+		tx->ready_since = now_ns();
 	tx->held += slot->wire_len;
 	slot->owner = tx;
 	slot->account = tx->account;
@@ -179,6 +190,9 @@ static size_t record_limit(struct tx *tx)
 {
 	size_t most = min_size(tx->record_size, tx->plain_max);
 
+	if (most > tx->window && most > RECORD_PLAIN_MIN)
+		most = tx->window > RECORD_PLAIN_MIN ? tx->window :
+						       RECORD_PLAIN_MIN;
 	if (!tx->core->record_ramp)
 		return most;
 	/* what is still held has not been idle but slow */
@@ -224,7 +238,7 @@ static int send_update(struct tx *tx)
 bool tx_worn_out(const struct tx *tx)
 {
 	return tx->gen->suite->version == CIPHER_TLS12 &&
-	       tx->seq >= tx->record_limit;
+	       tx->seq + (tx->open != NULL) >= tx->record_limit;
 }
 
 int tx_send_update(struct tx *tx)
@@ -233,9 +247,8 @@ int tx_send_update(struct tx *tx)
 
 	if (tx->error)
 		return tx->error;
-	if (tx_worn_out(tx))
-		return -EAGAIN;
-	if (!tx->update_due && tx->seq < tx->record_limit)
+	if (tx->gen->suite->version == CIPHER_TLS12 ||
+	    (!tx->update_due && tx->seq < tx->record_limit))
 		return 0;
 	ret = tx_room(tx) ? send_update(tx) : -EAGAIN;
 	if (ret == -EIO)
@@ -315,7 +328,7 @@ static size_t write_record(struct tx *tx, struct source *from, bool more)
 		return 0;
 	if (tx->open)
 		return fill_open(tx, from, 0);
-	if (!tx_room(tx))
+	if (!tx_room(tx) || tx_worn_out(tx))
 		return 0;
 	limit = record_limit(tx);
 	piece = source_piece(from, &n);
@@ -373,6 +386,14 @@ bool tx_due(const struct tx *tx)
 	return tx->held >= TX_GATHER || !tx_room(tx);
 }
 
+/* The peer may read it from now on, whatever comes of the send. */
+static void give(struct tx *tx, const struct slot *slot)
+{
+	tx->given++;
+	tx->updates -= slot->type == RECORD_HANDSHAKE;
+	tx->data_given += slot->type == RECORD_DATA;
+}
+
 /* Point iov at the ready records from the head on, neighbours as one. */
 static int gather(struct tx *tx)
 {
@@ -387,13 +408,14 @@ static int gather(struct tx *tx)
 		if (slot->state != SLOT_READY)
 			break;
 		if (n && (uint8_t *)tx->iov[n - 1].iov_base +
-				 tx->iov[n - 1].iov_len == from) {
+				 tx->iov[n - 1].iov_len == from)
 			tx->iov[n - 1].iov_len += len;
-			continue;
-		}
-		if (n == TX_IOV)
+		else if (n == TX_IOV)
 			break;
-		tx->iov[n++] = (struct iovec){ from, len };
+		else
+			tx->iov[n++] = (struct iovec){ from, len };
+		if (i == tx->given)
+			give(tx, slot);
 	}
 	return (int)n;
 }
@@ -452,7 +474,7 @@ static void advance(struct tx *tx, size_t n)
 			break;
 		n -= head->wire_len;
 		tx->unsent -= head->content_len;
-		tx->updates -= head->type == RECORD_HANDSHAKE;
+		tx->given--;
 		tx->account->stats.sent_records++;
 		queue_pop(&tx->queue, &tx->memory);
 	}

@@ -58,9 +58,11 @@ struct tx {
 	uint64_t record_limit; /* under one generation, then a KeyUpdate */
 	bool update_due;       /* a KeyUpdate goes before any more data */
 	bool update_request;   /* ... and asks for the peer's */
-	unsigned updates;      /* KeyUpdates in line */
+	unsigned updates;      /* KeyUpdates in line that no send was given */
 	unsigned asked;	       /* ... sent that the peer has to answer */
 	struct queue queue;
+	unsigned given; /* records from the head on that a send was given */
+	uint64_t data_given; /* records of data so far, of those */
 	struct pool_account memory;
 	struct block *wire; /* records are carved from these */
 	struct block *side;
@@ -72,7 +74,8 @@ struct tx {
 	size_t unsent;	   /* application bytes of them, and of the open one */
 	size_t head_sent;  /* bytes of the head that are sent already */
 	uint64_t last_write;  /* now_ns() of the latest write */
-	uint64_t ready_since; /* ... of the first that is still held */
+	uint64_t ready_since; /* since when anything is held */
+	size_t window;	    /* wire bytes held, from which on there is no room */
 	size_t record_size; /* application bytes in a record at most */
 	size_t plain_max;   /* ... that the peer takes */
 	size_t ramped;	    /* sent since records last began small */
@@ -109,7 +112,8 @@ int tx_send_update(struct tx *tx);
 
 /*
  * Has as much been sealed as the key is good for, without a way to another one
- * (TLS 1.2, RFC 9325 4.4)? Then no more data is taken.
+ * (TLS 1.2, RFC 9325 4.4)? Then no record is begun any more; the open one has
+ * had its number from the beginning.
  */
 bool tx_worn_out(const struct tx *tx);
 

@@ -17,7 +17,12 @@ void both_kinds(void (*check)(enum tls_context_kind kind));
 /* Nobody sends any more. */
 void end_stream(void);
 void expect_data(const void *data, size_t len);
-/* Every entry point returns the error from now on; closes. */
+/* Every entry point that writes returns the error from now on. */
+void expect_no_more_to_write(int error);
+/*
+ * Every entry point returns the error from now on; of -ENODATA, those that read,
+ * and writing goes on. Closes.
+ */
 void expect_sticky(int error);
 /*
  * The next read fails so, the alert arrives at the peer, and nothing else

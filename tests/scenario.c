@@ -157,19 +157,26 @@ static bool send_file(bool *over)
 	return n > 0 || again(n);
 }
 
-/* As an application with an event loop of its own. */
-static void wait_for_something(void)
+/*
+ * As an application with an event loop of its own. What could not be sent any
+ * more is told there: nothing would come to be read.
+ */
+static void wait_for_something(bool *over)
 {
 	struct pollfd fds[] = {
 		{ .fd = tls_context_fd(s.ctx), .events = POLLIN },
 		{ .fd = s.pair.fd[1], .events = POLLIN },
 	};
 	struct tls_event events[4];
-	int n;
+	int i, n;
 
 	n = IN_LIBRARY(tls_context_wait(s.ctx, events, 4, 0));
 	if (n < 0)
 		fail_msg("%s failed: waiting: %d", inject_failed(), n);
+	for (i = 0; i < n; i++)
+		*over |= events[i].events & TLS_CLOSED &&
+			 *tls_conn_error(s.conn);
+	s.failed |= *over;
 	while (n == 0 && (n = poll(fds, 2, STALL_MS)) < 0)
 		assert_int_equal(errno, EINTR);
 	if (n == 0)
@@ -250,7 +257,7 @@ static bool converse(bool (*serve)(bool *over), size_t len)
 		moved |= serve(&over);
 		assert_true(!ended || over || s.failed);
 		if (!moved && !over)
-			wait_for_something();
+			wait_for_something(&over);
 	}
 	return !over;
 }
@@ -275,7 +282,7 @@ static bool part(void)
 	for (turns = 0; !over; turns++) {
 		assert_true(turns < TURNS);
 		if (!echo(&over) && !over)
-			wait_for_something();
+			wait_for_something(&over);
 	}
 	if (*tls_conn_error(s.conn))
 		return false;

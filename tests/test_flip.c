@@ -121,7 +121,7 @@ static struct outcome of_length(int record, size_t body)
 	if (body > format->body_max)
 		return (struct outcome){ -EMSGSIZE, ALERT_RECORD_OVERFLOW };
 	if (body > begins[RECORDS] - begins[record] - RECORD_HEADER)
-		return (struct outcome){ -ECONNRESET, ALERT_NONE };
+		return (struct outcome){ -ENODATA, ALERT_NONE };
 	return (struct outcome){ -EBADMSG, ALERT_BAD_RECORD_MAC };
 }
 
@@ -220,7 +220,7 @@ static void any_bit_of_any_record(void **state)
 	(void)state;
 	start_again(20);
 	play(data_before[RECORDS],
-	     (struct outcome){ -ECONNRESET, ALERT_NONE });
+	     (struct outcome){ -ENODATA, ALERT_NONE });
 	for (record = 0; record < RECORDS; record++)
 		for (byte = 0; byte < begins[record + 1] - begins[record];
 		     byte++)

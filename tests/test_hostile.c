@@ -171,7 +171,7 @@ static struct expected of_flipped(unsigned bit)
 	if (body > RECORD_BODY_MAX_TLS13)
 		return (struct expected){ -EMSGSIZE, ALERT_RECORD_OVERFLOW };
 	if (body > 23) /* waited for until the stream ends */
-		return (struct expected){ -ECONNRESET, ALERT_NONE };
+		return (struct expected){ -ENODATA, ALERT_NONE };
 	return (struct expected){ -EBADMSG, ALERT_BAD_RECORD_MAC };
 }
 
@@ -251,16 +251,17 @@ static void empty_records_in_a_row(enum tls_context_kind kind)
 	int i;
 
 	wire_new(&w, &(struct wire_options){ .kind = kind });
-	for (i = 1; i <= 10000; i++) {
+	for (i = 1; i <= 1000; i++) {
 		wire_send(&w, RECORD_DATA, "", 0);
-		if (i != 1 && i % 100) /* what a socket holds */
+		if (i != 1 && i % 30)
 			continue;
 		tls_context_process(w.ctx);
 		assert_int_equal(tls_read(w.conn, content, 10), -EAGAIN);
+		wire_send(&w, RECORD_DATA, "data", 4);
+		set_blocking(w.conn_fd, true);
+		expect_data("data", 4);
+		set_blocking(w.conn_fd, false);
 	}
-	wire_send(&w, RECORD_DATA, "data", 4);
-	set_blocking(w.conn_fd, true);
-	expect_data("data", 4);
 	wire_free(&w);
 }
 
@@ -341,9 +342,9 @@ static void a_record_of_an_unknown_type_is_unexpected(void **state)
 
 static void expect_truncated(void)
 {
-	assert_int_equal(tls_read(w.conn, content, 100), -ECONNRESET);
+	assert_int_equal(tls_read(w.conn, content, 100), -ENODATA);
 	assert_non_null(strstr(tls_conn_error(w.conn), "truncated"));
-	expect_end(-ECONNRESET, ALERT_NONE);
+	expect_end(-ENODATA, ALERT_NONE);
 }
 
 static void truncate_after(enum tls_context_kind kind)

@@ -242,17 +242,63 @@ static void another_handshake_message_is_unexpected(void **state)
 	}
 }
 
-/* Legal (RFC 8446 5.1), and more at once than the line has places. */
+enum { BURST = 32 };
+
+/* Legal (RFC 8446 5.1), and more of them than the line has places. */
 static void a_burst(enum tls_context_kind kind)
+{
+	int i, turn;
+
+	begin(kind);
+	for (turn = 0; turn < 6; turn++) {
+		for (i = 0; i < BURST; i++)
+			wire_send(&w, RECORD_DATA, "", 0);
+		wire_send(&w, RECORD_DATA, "data", 4);
+	}
+	for (turn = 0; turn < 6; turn++)
+		expect_data("data", 4);
+	wire_free(&w);
+}
+
+/* They change nothing, and cost an operation each. */
+static void too_long_a_burst(enum tls_context_kind kind)
 {
 	int i;
 
 	begin(kind);
-	for (i = 0; i < 200; i++)
+	for (i = 0; i < BURST + 1; i++)
 		wire_send(&w, RECORD_DATA, "", 0);
 	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
+static void more_than_32_empty_records_in_a_row_are_unexpected(void **state)
+{
+	(void)state;
+	both_kinds(too_long_a_burst);
+}
+
+static void tickets_until_told_off(int number, const char *end)
+{
+	int i;
+
+	begin_client();
+	for (i = 0; i < number; i++)
+		wire_send(&w, RECORD_HANDSHAKE, ticket, TICKET);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	if (end) {
+		expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+		return;
+	}
 	expect_data("data", 4);
 	wire_free(&w);
+}
+
+static void more_than_32_tickets_in_a_row_are_unexpected(void **state)
+{
+	(void)state;
+	tickets_until_told_off(BURST, NULL);
+	tickets_until_told_off(BURST + 1, "told off");
 }
 
 static void a_burst_of_empty_records_is_passed_over(void **state)
@@ -353,6 +399,8 @@ int main(void)
 		TEST(a_ticket_at_a_server_is_unexpected),
 		TEST(another_handshake_message_is_unexpected),
 		TEST(a_burst_of_empty_records_is_passed_over),
+		TEST(more_than_32_empty_records_in_a_row_are_unexpected),
+		TEST(more_than_32_tickets_in_a_row_are_unexpected),
 		TEST(an_empty_handshake_record_is_unexpected),
 		TEST(data_inside_a_handshake_message_is_unexpected),
 		TEST(a_closure_inside_a_handshake_message_is_unexpected),

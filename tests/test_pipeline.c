@@ -508,7 +508,7 @@ static void happen(struct dice *dice, unsigned failing)
 	case 1:
 		if (failing && dice_size(dice, 10) == 1)
 			fake_refuse(fake, 0);
-		if (w.conn->tx.seq < LIFE - 1 && !w.conn->error)
+		if (w.conn->tx.seq < LIFE - 1 && !w.conn->writing.error)
 			write_record(dice_size(dice, 3000));
 		break;
 	case 2:
@@ -566,12 +566,12 @@ static void no_closed_state_open_submitted_failed(void **state)
 		open_wire((struct wire_options){ .kind = TLS_CONTEXT_LOOP,
 						 .no_cpu = true });
 		begin_lives();
-		while (!w.conn->error)
+		while (!w.conn->writing.error)
 			happen(&dice, 10);
 		fake_complete_all(fake);
 		process_and_tap();
 		check_lives();
-		assert_int_equal(w.conn->error, -EIO);
+		assert_int_equal(w.conn->writing.error, -EIO);
 		assert_int_equal(lives[sent_until], SLOT_FAILED);
 		assert_int_equal(tap.records, sent_until);
 		for (i = sent_until; i < w.conn->tx.seq; i++)

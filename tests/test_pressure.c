@@ -102,6 +102,56 @@ static void tap_until(size_t data, bool drive)
 	assert_int_equal(tap.data, data);
 }
 
+/* ---- A window of one's own ---------------------------------------------- */
+
+/* What the socket has not taken is no more than that, and a record. */
+static void expect_at_most(size_t window)
+{
+	ssize_t left = tls_flush_timeout(w.conn, 0);
+
+	assert_true(left > 0);
+	assert_true((size_t)left <= 2 * window);
+}
+
+static void small_window(enum tls_context_kind kind, bool tcp)
+{
+	struct tls_event event;
+	size_t taken, more;
+
+	begin(kind, false, tcp);
+	assert_int_equal(tls_conn_set_send_window(w.conn, 0), -EINVAL);
+	assert_non_null(strstr(tls_last_error(), "window"));
+	assert_int_equal(tls_conn_set_send_window(w.conn, 5000), 0);
+	taken = fill_up();
+	expect_at_most(5000);
+	while (tls_context_wait(w.ctx, &event, 1, 10))
+		taken = write_until_refused(w.conn, taken);
+	assert_int_equal(tls_write(w.conn, buf, 1), -EAGAIN);
+	assert_int_equal(tls_conn_set_send_window(w.conn, 200000), 0);
+	assert_int_equal(wait_events(PATIENCE), TLS_WRITABLE);
+	more = write_until_refused(w.conn, taken);
+	assert_true(more >= taken + 150000);
+	expect_at_most(200000);
+	tap_until(more, true);
+	end();
+}
+
+static void a_connection_has_a_window_of_its_own(void **state)
+{
+	(void)state;
+	each_way(small_window);
+}
+
+static void a_context_says_what_window_there_is_at_first(void **state)
+{
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .send_window = 3000 });
+	tap = (struct tap){ 0 };
+	fill_up();
+	expect_at_most(3000);
+	end();
+}
+
 /* ---- Without waiting --------------------------------------------------- */
 
 static void taken_is_what_arrives(enum tls_context_kind kind, bool tcp)
@@ -467,6 +517,8 @@ static void a_waiting_thread_hears_of_what_another_made_ready(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_connection_has_a_window_of_its_own),
+		cmocka_unit_test(a_context_says_what_window_there_is_at_first),
 		cmocka_unit_test(a_full_connection_takes_part_then_nothing),
 		cmocka_unit_test(room_is_told_once_after_a_refusal),
 		cmocka_unit_test(the_end_of_a_flush_is_told),

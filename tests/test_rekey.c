@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -145,6 +146,51 @@ static void several_requests_are_answered_once(void **state)
 	wire_free(&w);
 }
 
+/*
+ * The peer has read a KeyUpdate of ours that is in a send under way, and asks
+ * after that: it has not been answered.
+ */
+static void asked_during_a_send(enum tls_context_kind kind)
+{
+	static uint8_t much[60000];
+	const int small = 4608; /* takes a few records at once */
+	const size_t half = sizeof(much) / 2;
+	struct tap tap = { 0 };
+
+	wire_new(&w, &(struct wire_options){ .kind = kind,
+					     .record_size = 1000 });
+	setsockopt(w.conn_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	pattern_fill(much, 0, sizeof(much));
+	assert_int_equal(tls_write(w.conn, much, half), half);
+	assert_true(tls_flush(w.conn) > 0);
+	/* leaves with the rest, when the socket has taken this half */
+	assert_int_equal(tls_conn_update_keys(w.conn, 0), 0);
+	assert_int_equal(tls_write(w.conn, much + half, half), half);
+	while (tap.records <= half / 1000) {
+		tls_context_process(w.ctx);
+		wire_tap(&w, &tap);
+	}
+	send_update(UPDATE_REQUESTED);
+	while (!stats().rx_rekeys)
+		tls_context_wait(w.ctx, &(struct tls_event){ 0 }, 1, 10);
+	while (tap.data < sizeof(much)) {
+		tls_context_process(w.ctx);
+		wire_tap(&w, &tap);
+	}
+	write_text("x");
+	while (!wire_silent(&w) || tls_flush(w.conn) > 0)
+		wire_tap(&w, &tap);
+	assert_int_equal(stats().tx_rekeys, 2);
+	free(tap.bytes);
+	wire_free(&w);
+}
+
+static void one_that_is_being_sent_answers_no_later_request(void **state)
+{
+	(void)state;
+	both_kinds(asked_during_a_send);
+}
+
 static void no_answer_follows_our_close_notify(void **state)
 {
 	(void)state;
@@ -210,8 +256,8 @@ static void flags_and_states_are_checked(void **state)
 	assert_int_equal(tls_shutdown(w.conn), 0);
 	assert_int_equal(tls_conn_update_keys(w.conn, 0), -EPIPE);
 	end_stream();
-	assert_int_equal(tls_read(w.conn, content, 1), -ECONNRESET);
-	assert_int_equal(tls_conn_update_keys(w.conn, 0), -ECONNRESET);
+	assert_int_equal(tls_read(w.conn, content, 1), -ENODATA);
+	assert_int_equal(tls_conn_update_keys(w.conn, 0), -EPIPE);
 	wire_free(&w);
 }
 
@@ -487,7 +533,42 @@ static void a_flood_of_key_updates_is_unexpected(void **state)
 	both_kinds(a_flood);
 }
 
-/* Who only sends may ask as often as it likes: the peer has to answer. */
+/*
+ * A peer that asks with every record it reads, as Java's does past its limit,
+ * and has nothing to say itself: so many are paid for by the records that were
+ * sent; more are a flood.
+ */
+static void asked_for_each_and_more(enum tls_context_kind kind)
+{
+	enum { SENT = 50 };
+	int i;
+
+	begin(kind);
+	for (i = 0; i < SENT; i++) {
+		write_text("data");
+		assert_int_equal(tls_flush(w.conn), 0);
+		expect_record("data");
+	}
+	for (i = 0; i < SENT + 32; i++)
+		send_update(UPDATE_NOT_REQUESTED);
+	wire_send(&w, RECORD_DATA, "data", 4);
+	expect_data("data", 4);
+	assert_int_equal(stats().rx_rekeys, SENT + 32);
+	for (i = 0; i < 33; i++)
+		send_update(UPDATE_NOT_REQUESTED);
+	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
+}
+
+static void requests_that_our_data_prompts_are_no_flood(void **state)
+{
+	(void)state;
+	both_kinds(asked_for_each_and_more);
+}
+
+/*
+ * Who only sends may ask as often as it likes: the peer has to answer. (And one
+ * for each record of data is no flood either.)
+ */
 static void asked(enum tls_context_kind kind)
 {
 	int i;
@@ -506,11 +587,11 @@ static void asked(enum tls_context_kind kind)
 		wire_send(&w, RECORD_DATA, "more", 4);
 		expect_data("more", 4);
 	}
-	for (i = 0; i < 100 + 32; i++)
+	for (i = 0; i < 100 + 100 + 32; i++)
 		send_update(UPDATE_NOT_REQUESTED);
 	wire_send(&w, RECORD_DATA, "data", 4);
 	expect_data("data", 4);
-	assert_int_equal(stats().rx_rekeys, 100 + 100 + 32);
+	assert_int_equal(stats().rx_rekeys, 100 + 100 + 100 + 32);
 	for (i = 0; i < 33; i++)
 		send_update(UPDATE_NOT_REQUESTED);
 	expect_end(-EPROTO, ALERT_UNEXPECTED_MESSAGE);
@@ -531,6 +612,7 @@ int main(void)
 		TEST(an_update_requested_is_answered_before_further_data),
 		TEST(an_answer_waits_for_no_write),
 		TEST(several_requests_are_answered_once),
+		TEST(one_that_is_being_sent_answers_no_later_request),
 		TEST(no_answer_follows_our_close_notify),
 		TEST(the_keys_can_be_updated_at_will),
 		TEST(an_open_record_goes_under_the_new_keys),
@@ -551,6 +633,7 @@ int main(void)
 		TEST(data_under_the_new_keys_needs_a_key_update),
 		TEST(a_flood_of_key_updates_is_unexpected),
 		TEST(answers_are_no_flood),
+		TEST(requests_that_our_data_prompts_are_no_flood),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,7 @@ static void make_context(struct wire *w, const struct wire_options *o)
 	config.record_size = o->record_size;
 	config.record_ramp = o->record_ramp;
 	config.rekey_records = o->rekey_records;
+	config.send_window = o->send_window;
 	if (tls_context_new(&w->ctx, &config))
 		fail_msg("%s", tls_last_error());
 	put_engines(w, o);

@@ -30,6 +30,7 @@ struct wire_options {
 	size_t max_fragment; /* as negotiated, or 0 */
 	bool record_ramp;
 	uint64_t rekey_records;
+	size_t send_window;
 	uint64_t tx_seq, rx_seq; /* ours to begin with */
 	struct fake_engine *fake; /* in the kernel engine's place */
 	const char *driver;	  /* of a real kernel's engine */

@@ -25,6 +25,7 @@ struct model {
 	bool client, tls12;
 	bool update; /* the record that is sealed ends with a KeyUpdate */
 	int trifles;
+	bool updated; /* ... KeyUpdates among them, which may not count */
 	uint8_t message[4];
 	unsigned have; /* of a message's header */
 	size_t left;   /* of its body */
@@ -76,6 +77,8 @@ static void model_message(struct model *m)
 		 type != MESSAGE_NEW_SESSION_TICKET || !m->client ||
 		 m->left > MESSAGE_TICKET_MAX)
 		fault(m, -EPROTO);
+	else if (type == MESSAGE_NEW_SESSION_TICKET)
+		trifle(m);
 }
 
 static void model_handshake(struct model *m, const uint8_t *at, size_t len)
@@ -90,6 +93,7 @@ static void model_handshake(struct model *m, const uint8_t *at, size_t len)
 			if (*at > UPDATE_REQUESTED || len > 1)
 				fault(m, -EPROTO);
 			trifle(m);
+			m->updated = true;
 			m->update = !over(m);
 			continue;
 		}
@@ -122,13 +126,15 @@ static void model_data(struct model *m, size_t len)
 {
 	if (in_message(m))
 		fault(m, -EPROTO);
-	else if (!len && m->tls12)
+	else if (!len)
 		trifle(m);
 	if (over(m))
 		return;
 	m->data += len;
-	if (len)
+	if (len) {
 		m->trifles = 0;
+		m->updated = false;
+	}
 }
 
 static void model_record(struct model *m, uint8_t type, const uint8_t *at,
@@ -162,6 +168,16 @@ static size_t seal(uint8_t type, const uint8_t *at, size_t len, size_t pad)
 	return n;
 }
 
+/* Whether it was asked for, and so does not count, is not modelled. */
+static void reassure(void)
+{
+	uint8_t byte = pattern_byte(f.m.data);
+
+	if ((f.m.trifles == PATIENCE || f.m.updated) && !f.m.tls12 &&
+	    !in_message(&f.m) && seal(RECORD_DATA, &byte, 1, 0))
+		model_record(&f.m, RECORD_DATA, &byte, 1);
+}
+
 /* Data goes on where the data before it ended; *len bytes of it. */
 static size_t seal_data(struct input *in, size_t *len)
 {
@@ -174,6 +190,8 @@ static size_t seal_data(struct input *in, size_t *len)
 	pad = shape & 2 ? take_byte(in) : 0;
 	if (*len + pad > RECORD_PLAIN_MAX + 1 || f.m.data > MAX_DATA)
 		return 0;
+	if (!*len)
+		reassure();
 	pattern_fill(data, f.m.data, *len);
 	return seal(RECORD_DATA, data, *len, pad);
 }
@@ -184,16 +202,6 @@ static void send_data(struct input *in)
 
 	if (seal_data(in, &len))
 		model_record(&f.m, RECORD_DATA, NULL, len);
-}
-
-/* Whether it was asked for, and so does not count, is not modelled. */
-static void reassure(void)
-{
-	uint8_t byte = pattern_byte(f.m.data);
-
-	if (f.m.trifles == PATIENCE && !f.m.tls12 && !in_message(&f.m) &&
-	    seal(RECORD_DATA, &byte, 1, 0))
-		model_record(&f.m, RECORD_DATA, &byte, 1);
 }
 
 static void send_typed(struct input *in, uint8_t type)
@@ -413,9 +421,11 @@ static void finish(void)
 	else if (f.m.end)
 		require(n == f.m.end);
 	else
-		require(n == (f.m.closed ? 0 : -ECONNRESET));
+		require(n == (f.m.closed ? 0 : -ENODATA));
 	require(tls_read(f.r->w.conn, &n, 1) == f.error);
-	if (f.error)
+	if (f.error == -ENODATA) /* of reading alone */
+		require(tls_conn_alert_sent(f.r->w.conn) == ALERT_NONE);
+	else if (f.error)
 		require(tls_write(f.r->w.conn, "x", 1) == f.error);
 }
 
