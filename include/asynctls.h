@@ -188,7 +188,10 @@ struct tls_config {
  * -ENODEV	the engine asked for does not exist here
  * -EPERM	io_uring is forbidden (seccomp, kernel.io_uring_disabled)
  * -ENOSYS	the kernel has no io_uring, or one older than Linux 5.19
- * -ENOMEM, -EMFILE, ...
+ * -EOPNOTSUPP	io_uring is switched off in this sandbox (-95)
+ * -ENOMEM	no memory, or more io_uring than RLIMIT_MEMLOCK (ulimit -l) has
+ *		room for
+ * -EMFILE, ...
  */
 int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 	ASYNCTLS_API(context_new);
