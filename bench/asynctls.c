@@ -140,7 +140,7 @@ static const char *more(void)
 	struct tls_stats stats;
 
 	tls_context_stats(ctx, &stats, sizeof(stats));
-	tls_stats_json(&stats, stats_json, sizeof(stats_json));
+	tls_stats_json(&stats, sizeof(stats), stats_json, sizeof(stats_json));
 	snprintf(json, sizeof(json),
 		 "\"engine\": \"%s\", \"context\": \"%s\", "
 		 "\"takeovers_per_s\": %.0f, \"statistics\": %s",

@@ -75,6 +75,7 @@ static struct usage measure(void)
 static struct tls_conn *take_over(int fd)
 {
 	const struct tls_secrets secrets = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = TLS_AES_128_GCM,
 		.secret_len = sizeof(secret),
 		.tx_secret = secret,

@@ -249,7 +249,7 @@ void serve(const struct server_options *o, SSL_CTX *ssl_ctx,
 	start_threads(o->threads);
 	for (i = 0; i < o->threads; i++) {
 		pthread_join(server.threads[i].id, NULL);
-		tls_stats_add(&sum, &server.threads[i].stats);
+		tls_stats_add(&sum, &server.threads[i].stats, sizeof(sum));
 	}
 	if (o->stats)
 		stats_print(&sum);

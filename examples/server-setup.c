@@ -147,6 +147,6 @@ void stats_print(const struct tls_stats *stats)
 {
 	char json[4096];
 
-	tls_stats_json(stats, json, sizeof(json));
+	tls_stats_json(stats, sizeof(*stats), json, sizeof(json));
 	puts(json);
 }

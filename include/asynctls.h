@@ -125,7 +125,12 @@ enum tls_hybrid {
 	TLS_HYBRID_OFF, /* all to the kernel engine while it is well */
 };
 
-/* Zero in any field means its default. */
+/*
+ * Zero in any field means its default. Fields will only be added at the end, and
+ * size tells what a program knew of: a library that knows more of them takes the
+ * defaults for the rest, one that knows less takes the struct while the rest is
+ * 0. So it is with every struct here that begins with its size.
+ */
 struct tls_config {
 	size_t size; /* sizeof(struct tls_config); TLS_CONFIG_INIT sets it */
 	enum tls_context_kind kind;
@@ -202,10 +207,14 @@ struct tls_config {
  * crypto drivers unless the CPU engine was asked for (some milliseconds).
  *
  * -EINVAL	a field or an environment variable has no such value
+ * -E2BIG	a field that this version of the library does not know is set
  * -ENODEV	the engine asked for does not exist here
  * -EPERM	io_uring is forbidden (seccomp, kernel.io_uring_disabled)
  * -ENOSYS	the kernel has no io_uring, or one older than Linux 5.19
- * -ENOMEM, -EMFILE, ...
+ * -EOPNOTSUPP	io_uring is switched off in this sandbox (-95)
+ * -ENOMEM	no memory, or more io_uring than RLIMIT_MEMLOCK (ulimit -l) has
+ *		room for
+ * -EMFILE, ...
  */
 int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 	ASYNCTLS_API(context_new);
@@ -360,6 +369,7 @@ int tls_handoff_with(struct tls_conn **conn, struct tls_context *ctx,
  * those with a tag of 8 bytes, will do, whatever its key exchange.
  */
 struct tls_secrets {
+	size_t size; /* TLS_SECRETS_INIT sets it */
 	uint16_t cipher_suite;
 	size_t secret_len;	   /* TLS 1.3: 32, for SHA-384 suites 48 */
 	const uint8_t *tx_secret;  /* our application traffic secret */
@@ -384,10 +394,11 @@ struct tls_secrets {
 	size_t max_fragment;
 	const struct tls_options *options; /* NULL: none */
 };
+#define TLS_SECRETS_INIT { .size = sizeof(struct tls_secrets) }
 
 /*
  * Take over a connected stream socket from secrets. Copies what it needs.
- * Errors as above.
+ * Errors as above, and -E2BIG as tls_context_new().
  */
 int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 			const struct tls_secrets *secrets)
@@ -711,7 +722,9 @@ struct tls_stats {
 
 /*
  * Copy the counters of a context, with all connections it has and had, or of
- * one connection. size is sizeof(struct tls_stats).
+ * one connection. size is sizeof(struct tls_stats), here and below: what an
+ * older program does not know of is left out, and what a newer one knows of
+ * beyond this library is 0.
  */
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 		      size_t size) ASYNCTLS_API(context_stats);
@@ -720,12 +733,12 @@ int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
 	ASYNCTLS_API(conn_stats);
 
 /* Add more to total; of peaks the larger remains. */
-void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
-	ASYNCTLS_API(stats_add);
+void tls_stats_add(struct tls_stats *total, const struct tls_stats *more,
+		   size_t size) ASYNCTLS_API(stats_add);
 
 /* Write stats as one line of JSON to buf, as snprintf() does. */
-int tls_stats_json(const struct tls_stats *stats, char *buf, size_t len)
-	ASYNCTLS_API(stats_json);
+int tls_stats_json(const struct tls_stats *stats, size_t size, char *buf,
+		   size_t len) ASYNCTLS_API(stats_json);
 
 #ifdef __cplusplus
 }

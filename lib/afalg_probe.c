@@ -270,7 +270,7 @@ static bool wait_for(struct probe *probe, unsigned count)
 		if (all_done(probe, count))
 			return true;
 		now = now_ns();
-		if (now >= end)
+		if (now >= end || ring_error(probe->ring))
 			break;
 		ring_wait(probe->ring, all ? (int64_t)(end - now) : SHORTLY);
 	}
@@ -279,6 +279,8 @@ static bool wait_for(struct probe *probe, unsigned count)
 			probe->engine->ops->abandon(probe->engine,
 						    &probe->requests[count].op,
 						    NULL, NULL);
+	if (ring_error(probe->ring))
+		return failed(probe, ring_error(probe->ring));
 	return refuse(probe->choice,
 		      "%s did not complete a request within %d s",
 		      probe->choice->driver, PATIENCE);

@@ -14,6 +14,7 @@
 #include "engine_afalg.h"
 #include "error.h"
 #include "handoff.h"
+#include "sized.h"
 #include "takeover.h"
 #include "ticket.h"
 
@@ -159,11 +160,16 @@ int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,
 int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 			const struct tls_secrets *secrets)
 {
-	int ret = ctx_enter(ctx);
+	struct tls_secrets s;
+	int ret = sized_take(&s, sizeof(s), secrets,
+			     offsetof(struct tls_secrets, tx_seq),
+			     "tls_secrets");
 
+	if (!ret)
+		ret = ctx_enter(ctx);
 	if (ret)
 		return ret;
-	ret = takeover_secrets(conn, ctx, fd, secrets);
+	ret = takeover_secrets(conn, ctx, fd, &s);
 	ctx_step(ctx);
 	ctx_leave(ctx);
 	return ret;
@@ -743,7 +749,7 @@ int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 
 static void add_connection(struct tls_stats *s, const struct tls_conn *conn)
 {
-	tls_stats_add(s, &conn->account.stats);
+	tls_stats_add(s, &conn->account.stats, sizeof(*s));
 	s->tx_in_flight_now += conn->tx.queue.in_flight;
 	s->rx_in_flight_now += conn->rx.queue.in_flight;
 }
@@ -763,7 +769,7 @@ static void add_context(struct tls_stats *s, struct tls_context *ctx)
 
 	if (ctx->choice.kernel_in_use)
 		engine_afalg_stats(ctx->choice.kernel, &a);
-	tls_stats_add(s, &core->stats);
+	tls_stats_add(s, &core->stats, sizeof(*s));
 	add_connections(s, &ctx->conns);
 	add_connections(s, &ctx->gone);
 	s->enters = ring_enters(core->ring);
@@ -789,7 +795,7 @@ int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 		return ret;
 	add_context(&s, ctx);
 	ctx_leave(ctx);
-	memcpy(stats, &s, min_size(size, sizeof(s)));
+	sized_give(stats, size, &s, sizeof(s));
 	return 0;
 }
 
@@ -805,6 +811,6 @@ int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
 	s.memory_now = conn->tx.memory.held * TX_BLOCK +
 		       conn->rx.memory.held * RX_BLOCK;
 	ctx_leave(ctx);
-	memcpy(stats, &s, min_size(size, sizeof(s)));
+	sized_give(stats, size, &s, sizeof(s));
 	return 0;
 }

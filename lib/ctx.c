@@ -11,6 +11,7 @@
 
 #include "engine_afalg.h"
 #include "error.h"
+#include "sized.h"
 #include "worker.h"
 
 enum {
@@ -59,7 +60,8 @@ static void destroy(struct tls_conn *conn)
 	list_remove(&conn->todo);
 	tx_destroy(&conn->tx);
 	rx_destroy(&conn->rx);
-	tls_stats_add(&conn->core->stats, &conn->account.stats);
+	tls_stats_add(&conn->core->stats, &conn->account.stats,
+		      sizeof(struct tls_stats));
 	free(conn->keylog);
 	free(conn);
 }
@@ -345,10 +347,6 @@ int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max)
 
 static int check(const struct tls_config *config)
 {
-	if (config->size != sizeof(*config))
-		return error_set(-EINVAL, "tls_config.size is %zu, not %zu: "
-				 "start from TLS_CONFIG_INIT", config->size,
-				 sizeof(*config));
 	if (config->kind > TLS_CONTEXT_LOOP)
 		return error_set(-EINVAL, "tls_config.kind: no kind of context "
 				 "has the number %d", (int)config->kind);
@@ -481,15 +479,19 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 	return worker_start(ctx);
 }
 
-int ctx_new(struct tls_context **out, const struct tls_config *config)
+int ctx_new(struct tls_context **out, const struct tls_config *given)
 {
-	const struct tls_config defaults = TLS_CONFIG_INIT;
+	struct tls_config known = TLS_CONFIG_INIT;
+	const struct tls_config *config = &known;
 	struct tls_context *ctx;
-	int ret;
+	int ret = 0;
 
-	if (!config)
-		config = &defaults;
-	ret = check(config);
+	if (given)
+		ret = sized_take(&known, sizeof(known), given,
+				 offsetof(struct tls_config, driver),
+				 "tls_config");
+	if (!ret)
+		ret = check(config);
 	if (ret)
 		return ret;
 	ctx = calloc(1, sizeof(*ctx));

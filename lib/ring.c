@@ -8,15 +8,49 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <liburing.h>
 
+
+/* of Linux 6.15, and not in every liburing */
+#ifndef IORING_ENTER_NO_IOWAIT
+#define IORING_ENTER_NO_IOWAIT (1u << 7)
+#endif
+#ifndef IORING_FEAT_NO_IOWAIT
+#define IORING_FEAT_NO_IOWAIT (1u << 17)
+#endif
+
 enum {
-	SQ_ENTRIES = 256,
-	CQ_ENTRIES = 4096,
 	POOL_GROUP = 0,
 	POOL_BYTES = RING_BUFFERS * sizeof(struct io_uring_buf),
+	MANY_REFUSALS = 1000, /* for want of memory, a millisecond apart */
+	MANY_TRIES = 200,     /* at the creation, the same */
+	NAP_NS = 1000000,
+};
+
+/*
+ * Where all of them count against RLIMIT_MEMLOCK the first takes 84 KiB, the
+ * last 8. A smaller queue costs system calls: what does not fit the kernel keeps
+ * and hands out when there is room (IORING_FEAT_NODROP).
+ */
+static const struct {
+	unsigned sq, cq;
+} ring_sizes[] = { { 256, 4096 }, { 256, 1024 }, { 64, 256 }, { 16, 64 } };
+
+/*
+ * A thread asleep in the kernel cannot be woken once the kernel refuses what
+ * others ask of the ring.
+ */
+static const int64_t LONGEST_WAIT_NS = 2000000000;
+
+/* A descriptor of ours, and what to know it by. */
+struct own_fd {
+	int fd; /* -1: none */
+	dev_t dev;
+	ino_t ino;
 };
 
 /*
@@ -33,25 +67,111 @@ struct ring {
 	struct io_uring uring;
 	struct io_uring_buf_ring *pool;
 	enum ring_kind kind;
-	int event_fd;	/* polls for a ring that defers its work; else -1 */
-	bool listening; /* the kernel may signal event_fd */
-	_Atomic uint64_t enters; /* ring_wait() counts beside the others */
+	struct own_fd own; /* uring's */
+	struct own_fd event; /* polls for a ring that defers its work */
+	bool listening;	     /* the kernel may signal it */
+	/* ring_wait() sees to these beside the others: */
+	_Atomic uint64_t enters;
+	atomic_int error;    /* see ring_error() */
+	atomic_int refusals; /* waits that ended with -ENOMEM, in a row */
 };
+
+/* ---- Descriptors ------------------------------------------------------- */
+
+static void own_fd_set(struct own_fd *own, int fd)
+{
+	struct stat st;
+
+	*own = (struct own_fd){ .fd = fd };
+	if (fd >= 0 && fstat(fd, &st) == 0) {
+		own->dev = st.st_dev;
+		own->ino = st.st_ino;
+	}
+}
+
+/*
+ * Has nobody closed it under us? The number may be another file's by now, which
+ * is not ours to read, to write to, or to close.
+ */
+static bool is_ours(const struct own_fd *own)
+{
+	struct stat st;
+
+	if (own->fd < 0)
+		return false;
+	if (fstat(own->fd, &st))
+		return errno != EBADF;
+	return !own->ino || (st.st_dev == own->dev && st.st_ino == own->ino);
+}
+
+/* ---- What the kernel refuses ------------------------------------------- */
+
+/* Some errors pass, or are about the moment; others will be given for ever. */
+static bool passes(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+	case -EBUSY:
+	case -EINTR:
+	case -ENOMEM:
+	case -ETIME:
+		return true;
+	}
+	return false;
+}
+
+/* Of what io_uring_enter() has returned, and returns it. */
+static int note(struct ring *ring, int result)
+{
+	int none = 0;
+
+	if (result < 0 && !passes(result))
+		atomic_compare_exchange_strong(&ring->error, &none, result);
+	return result;
+}
+
+int ring_error(const struct ring *ring)
+{
+	return atomic_load_explicit(&ring->error, memory_order_relaxed);
+}
+
+/* ---- Beginning and end ------------------------------------------------- */
+
+static void nap(void)
+{
+	const struct timespec time = { .tv_nsec = NAP_NS };
+
+	nanosleep(&time, NULL);
+}
 
 static void count_enter(struct ring *ring)
 {
 	atomic_fetch_add_explicit(&ring->enters, 1, memory_order_relaxed);
 }
 
-static int setup_ring(struct ring *ring, unsigned flags)
+static int setup_ring(struct ring *ring, unsigned flags, int size)
 {
 	struct io_uring_params params = {
 		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
 			 IORING_SETUP_SUBMIT_ALL | flags,
-		.cq_entries = CQ_ENTRIES,
+		.cq_entries = ring_sizes[size].cq,
 	};
+	int err = io_uring_queue_init_params(ring_sizes[size].sq, &ring->uring,
+					     &params);
 
-	return io_uring_queue_init_params(SQ_ENTRIES, &ring->uring, &params);
+	if (!err)
+		own_fd_set(&ring->own, ring->uring.ring_fd);
+	return err;
+}
+
+static void close_ring(struct ring *ring)
+{
+	if (!is_ours(&ring->own)) /* nor is the eventfd, see have_event() */
+		ring->uring.ring_fd = ring->event.fd = -1;
+	io_uring_queue_exit(&ring->uring);
+	if (is_ours(&ring->event))
+		close(ring->event.fd);
+	ring->own.fd = ring->event.fd = -1;
 }
 
 /*
@@ -76,11 +196,11 @@ static int check_signal(struct ring *ring)
 	sqe->user_data = 0;
 	n = io_uring_submit(&ring->uring);
 	close(fd[1]);
-	signalled = eventfd_read(ring->event_fd, &count) == 0;
+	signalled = eventfd_read(ring->event.fd, &count) == 0;
 	io_uring_cq_eventfd_toggle(&ring->uring, false);
 	if (n == 1 && io_uring_wait_cqe(&ring->uring, &cqe) == 0)
 		io_uring_cqe_seen(&ring->uring, cqe);
-	eventfd_read(ring->event_fd, &count);
+	eventfd_read(ring->event.fd, &count);
 	close(fd[0]);
 	if (n < 0)
 		return n;
@@ -95,19 +215,15 @@ static int setup_event_fd(struct ring *ring)
 {
 	int err;
 
-	ring->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (ring->event_fd < 0)
+	own_fd_set(&ring->event, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+	if (ring->event.fd < 0)
 		err = -errno;
 	else
-		err = io_uring_register_eventfd(&ring->uring, ring->event_fd);
+		err = io_uring_register_eventfd(&ring->uring, ring->event.fd);
 	if (!err)
 		err = check_signal(ring);
-	if (!err)
-		return 0;
-	io_uring_queue_exit(&ring->uring);
-	if (ring->event_fd >= 0)
-		close(ring->event_fd);
-	ring->event_fd = -1;
+	if (err)
+		close_ring(ring);
 	return err;
 }
 
@@ -115,45 +231,55 @@ static int setup_event_fd(struct ring *ring)
  * A shared ring does without COOP_TASKRUN: a thread that computes and makes no
  * system calls would hold up the completions of what it has submitted.
  */
-static int setup_kind(struct ring *ring, enum ring_kind kind)
+static int setup_kind(struct ring *ring, enum ring_kind kind, int size)
 {
 	int err;
 
 	if (kind == RING_SHARED)
-		return setup_ring(ring, 0);
+		return setup_ring(ring, 0, size);
 	err = setup_ring(ring, IORING_SETUP_SINGLE_ISSUER |
 				       IORING_SETUP_DEFER_TASKRUN |
-				       IORING_SETUP_TASKRUN_FLAG);
+				       IORING_SETUP_TASKRUN_FLAG,
+			 size);
 	if (!err)
 		err = setup_event_fd(ring);
 	if (err == -EINVAL) /* before Linux 6.1, or it would not poll */
-		return setup_ring(ring, 0);
+		return setup_ring(ring, 0, size);
 	return err;
 }
 
-static const char *explain_setup(int err)
+/* What to do about an error of io_uring_setup, _enter or _register. */
+static const char *explain(int err)
 {
 	switch (err) {
 	case -EPERM:
 	case -EACCES:
 		return "io_uring is forbidden here: by a seccomp profile "
 		       "(containers: use one that allows io_uring_setup, "
-		       "io_uring_enter and io_uring_register), or by the "
-		       "sysctl kernel.io_uring_disabled (set it to 0)";
+		       "io_uring_enter and io_uring_register, all three), or "
+		       "by the sysctl kernel.io_uring_disabled (set it to 0)";
 	case -ENOSYS:
 		return "this kernel has no io_uring (CONFIG_IO_URING), or a "
 		       "container's seccomp profile hides it";
+	case -EOPNOTSUPP:
+		return "io_uring is switched off here, as in the sandboxes of "
+		       "some providers of containers (gVisor, managed "
+		       "Kubernetes): nothing inside can switch it on, ask for "
+		       "nodes without that sandbox";
 	case -EINVAL:
 		return "io_uring of this kernel is too old: Linux 5.19 or "
 		       "later is needed";
 	case -ENOMEM:
-		return "no memory for io_uring: on kernels before 5.12 it "
-		       "counts against RLIMIT_MEMLOCK (ulimit -l)";
+		return "no memory for io_uring: before Linux 5.12, and again "
+		       "since about 6.14, its rings count against "
+		       "RLIMIT_MEMLOCK, of all processes of a user together "
+		       "(ulimit -l; LimitMEMLOCK= of systemd): 12 KiB for a "
+		       "context at least, 88 KiB where there is enough";
 	case -EMFILE:
 	case -ENFILE:
 		return "no descriptor left for io_uring (ulimit -n)";
 	}
-	return "io_uring_setup failed";
+	return "io_uring refuses to work, for a reason unknown";
 }
 
 /* Memory that the kernel reads stays this process's across a fork(). */
@@ -178,64 +304,86 @@ static int setup_pool(struct ring *ring)
 	return err < 0 ? err : 0;
 }
 
+static void release_pool(struct ring *ring)
+{
+	if (ring->pool)
+		munmap(ring->pool, POOL_BYTES);
+	ring->pool = NULL;
+}
+
+/* A sandbox may allow one system call of three: each is tried here. */
+static int setup(struct ring *ring, int size)
+{
+	int err = setup_kind(ring, ring->kind, size);
+
+	if (err)
+		return err;
+	err = io_uring_get_events(&ring->uring);
+	if (err >= 0)
+		err = setup_pool(ring);
+	if (!err)
+		return 0;
+	close_ring(ring);
+	release_pool(ring);
+	return err;
+}
+
 int ring_new(struct ring **out, enum ring_kind kind, const char **why)
 {
+	const int sizes = sizeof(ring_sizes) / sizeof(ring_sizes[0]);
 	struct ring *ring = calloc(1, sizeof(*ring));
-	int err;
+	int err = -ENOMEM, i;
 
 	*why = "no memory for a ring";
 	if (!ring)
 		return -ENOMEM;
 	ring->kind = kind;
-	ring->event_fd = -1;
-	err = setup_kind(ring, kind);
+	ring->own.fd = ring->event.fd = -1;
+	for (i = 0; i < sizes && err == -ENOMEM; i++)
+		err = setup(ring, i);
+	/* what a ring had counts for some time after it was freed */
+	for (i = 0; i < MANY_TRIES && err == -ENOMEM; i++) {
+		nap();
+		err = setup(ring, sizes - 1);
+	}
 	if (err) {
-		*why = explain_setup(err);
-		if (ring->event_fd >= 0)
-			close(ring->event_fd);
+		*why = explain(err);
 		free(ring);
 		return err == -EINVAL ? -ENOSYS : err;
 	}
 	io_uring_ring_dontfork(&ring->uring);
-	err = setup_pool(ring);
-	if (err) {
-		*why = err == -EINVAL ? explain_setup(err)
-				      : "io_uring took no buffer ring";
-		ring_free(ring);
-		return err == -EINVAL ? -ENOSYS : err;
-	}
-	if (kind == RING_OWNED) /* registered per thread; only saves time */
-		io_uring_register_ring_fd(&ring->uring);
 	*why = NULL;
 	*out = ring;
 	return 0;
 }
 
-void ring_free(struct ring *ring)
+bool ring_free(struct ring *ring)
 {
 	struct io_uring_sync_cancel_reg all = {
 		.fd = -1,
 		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
 	};
+	int err = -EBADF;
 
 	if (!ring)
-		return;
+		return true;
 	/*
 	 * The kernel cancels what is left by itself, but some time after the
 	 * descriptor is closed: until then a receive could still write.
 	 */
-	io_uring_register_sync_cancel(&ring->uring, &all);
-	io_uring_queue_exit(&ring->uring);
-	if (ring->event_fd >= 0)
-		close(ring->event_fd);
-	if (ring->pool)
-		munmap(ring->pool, POOL_BYTES);
+	if (is_ours(&ring->own))
+		err = io_uring_register_sync_cancel(&ring->uring, &all);
+	close_ring(ring);
+	if (err < 0 && err != -ENOENT)
+		ring->pool = NULL; /* the kernel may still look into it */
+	release_pool(ring);
 	free(ring);
+	return err >= 0 || err == -ENOENT;
 }
 
 int ring_fd(const struct ring *ring)
 {
-	return ring->event_fd >= 0 ? ring->event_fd : ring->uring.ring_fd;
+	return ring->event.fd >= 0 ? ring->event.fd : ring->own.fd;
 }
 
 /* Make room for count entries, so that they go in one submission. */
@@ -382,15 +530,16 @@ int ring_submit(struct ring *ring)
 	int n;
 
 	while (ring_unsubmitted(ring)) {
-		if (ring->event_fd >= 0)
+		if (ring_error(ring))
+			return ring_error(ring);
+		if (ring->event.fd >= 0)
 			n = io_uring_submit_and_get_events(&ring->uring);
 		else
 			n = io_uring_submit(&ring->uring);
 		count_enter(ring);
-		if (n == 0 || n == -EBUSY)
-			return -EAGAIN;
-		if (n < 0 && n != -EINTR)
-			return n;
+		note(ring, n);
+		if (n == 0 || (n < 0 && n != -EINTR))
+			return n == 0 || passes(n) ? -EAGAIN : n;
 	}
 	return 0;
 }
@@ -403,9 +552,20 @@ static bool deferred(const struct ring *ring)
 	return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
 }
 
+/*
+ * All eventfds of a kernel look the same, but who closes everything closes the
+ * ring, too, which is known at once where the ring is asked for something.
+ */
+static bool have_event(struct ring *ring)
+{
+	if (ring->event.fd >= 0 && !is_ours(&ring->own))
+		note(ring, -EBADF);
+	return ring->event.fd >= 0 && !ring_error(ring);
+}
+
 bool ring_listen(struct ring *ring)
 {
-	if (ring->event_fd >= 0 && !ring->listening) {
+	if (ring->event.fd >= 0 && !ring->listening) {
 		ring->listening = true;
 		io_uring_cq_eventfd_toggle(&ring->uring, true);
 		atomic_thread_fence(memory_order_seq_cst);
@@ -416,26 +576,27 @@ bool ring_listen(struct ring *ring)
 /* Without an eventfd there is nothing that could be done. */
 void ring_nudge(struct ring *ring)
 {
-	if (ring->event_fd >= 0)
-		eventfd_write(ring->event_fd, 1);
+	if (have_event(ring))
+		eventfd_write(ring->event.fd, 1);
 }
 
-static void stop_listening(struct ring *ring)
+/* Fetch them. Whether the kernel was asked, and answered. */
+static bool fetch_deferred(struct ring *ring)
+{
+	if (!deferred(ring) || ring_error(ring))
+		return false;
+	count_enter(ring);
+	return note(ring, io_uring_get_events(&ring->uring)) >= 0;
+}
+
+static void stop_listening(struct ring *ring, bool known)
 {
 	eventfd_t count;
 
 	ring->listening = false;
 	io_uring_cq_eventfd_toggle(&ring->uring, false);
-	eventfd_read(ring->event_fd, &count);
-}
-
-/* Fetch them. */
-static void fetch_deferred(struct ring *ring)
-{
-	if (!deferred(ring))
-		return;
-	io_uring_get_events(&ring->uring);
-	count_enter(ring);
+	if (known || have_event(ring))
+		eventfd_read(ring->event.fd, &count);
 }
 
 unsigned ring_ready(const struct ring *ring)
@@ -482,11 +643,11 @@ static bool deliver(const struct io_uring_cqe *cqe)
 unsigned ring_reap(struct ring *ring)
 {
 	struct io_uring_cqe cqe;
+	bool asked = fetch_deferred(ring);
 	unsigned left, count = 0;
 
 	if (ring->listening)
-		stop_listening(ring);
-	fetch_deferred(ring);
+		stop_listening(ring, asked);
 	left = ring_ready(ring);
 	while (left-- && next_cqe(ring, &cqe))
 		count += deliver(&cqe);
@@ -504,15 +665,43 @@ static struct __kernel_timespec timespec_of(int64_t ns)
 	return ts;
 }
 
+/* Waits for a completion. Leaves liburing's own state alone. */
+static int enter_and_wait(struct ring *ring, unsigned submit,
+			  struct __kernel_timespec *ts)
+{
+	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)ts };
+	unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+
+	/* who waits for a peer does not wait for a disk */
+	if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
+		flags |= IORING_ENTER_NO_IOWAIT;
+	count_enter(ring);
+	return note(ring, io_uring_enter2(ring->own.fd, submit, 1, flags,
+					  (sigset_t *)&arg, sizeof(arg)));
+}
+
+/*
+ * Show the kernel what was queued; how much it has yet to take. liburing does
+ * that in its own calls only, none of which can say IORING_ENTER_NO_IOWAIT.
+ */
+static unsigned publish(struct io_uring_sq *sq)
+{
+	for (; sq->sqe_head != sq->sqe_tail; sq->sqe_head++)
+		if (sq->array)
+			sq->array[sq->sqe_head & sq->ring_mask] =
+				sq->sqe_head & sq->ring_mask;
+	io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+	return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
+}
+
 /* Submits and waits in one system call. */
 static int wait_owned(struct ring *ring, struct __kernel_timespec *ts)
 {
-	struct io_uring_cqe *cqe;
-	int n;
+	unsigned submit = publish(&ring->uring.sq);
+	int n = 0;
 
-	if (ring_unsubmitted(ring) || !ring_ready(ring))
-		count_enter(ring);
-	n = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, ts, NULL);
+	if (submit || !ring_ready(ring))
+		n = enter_and_wait(ring, submit, ts);
 	if (ring_ready(ring))
 		return 0;
 	/* with something submitted, the kernel reports that, not why it woke */
@@ -520,27 +709,49 @@ static int wait_owned(struct ring *ring, struct __kernel_timespec *ts)
 }
 
 /*
- * Runs beside other calls without their lock, so it leaves liburing's own
- * state alone. The kernel looks for completions itself before it sleeps.
+ * Runs beside other calls without their lock. The kernel looks for completions
+ * itself before it sleeps.
  */
 static int wait_shared(struct ring *ring, struct __kernel_timespec *ts)
 {
-	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)ts };
-	int n;
+	int n = enter_and_wait(ring, 0, ts);
 
-	count_enter(ring);
-	n = io_uring_enter2(ring->uring.ring_fd, 0, 1,
-			    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-			    (sigset_t *)&arg, sizeof(arg));
 	return n < 0 ? n : 0;
+}
+
+/* Memory comes back, or it does not: a caller that tries again must not spin. */
+static void bear_refusal(struct ring *ring, int result)
+{
+	if (result != -ENOMEM) {
+		atomic_store_explicit(&ring->refusals, 0, memory_order_relaxed);
+		return;
+	}
+	if (atomic_fetch_add(&ring->refusals, 1) < MANY_REFUSALS)
+		nap();
+	else
+		atomic_store(&ring->error, -ENOMEM);
 }
 
 int ring_wait(struct ring *ring, int64_t timeout_ns)
 {
-	struct __kernel_timespec ts = timespec_of(timeout_ns);
+	struct __kernel_timespec ts;
+	int ret = ring_error(ring);
 
-	return ring->kind == RING_OWNED ? wait_owned(ring, &ts)
-					: wait_shared(ring, &ts);
+	if (ret)
+		return ret;
+	if (ring->kind == RING_OWNED) {
+		ts = timespec_of(timeout_ns);
+		ret = wait_owned(ring, &ts);
+	} else {
+		if (timeout_ns < 0 || timeout_ns > LONGEST_WAIT_NS)
+			timeout_ns = LONGEST_WAIT_NS;
+		ts = timespec_of(timeout_ns);
+		ret = wait_shared(ring, &ts);
+	}
+	if (ret == -ENOMEM || atomic_load_explicit(&ring->refusals,
+						   memory_order_relaxed))
+		bear_refusal(ring, ret);
+	return ret;
 }
 
 uint64_t ring_enters(const struct ring *ring)

@@ -36,8 +36,19 @@ int ring_new(struct ring **ring, enum ring_kind kind, const char **why);
 /*
  * Operations in flight are cancelled; their done() is not called. An engine
  * request cannot be: what it writes to must stay, or be a mapping of its own.
+ * False: the kernel refused that, too. Then it may still read and write what
+ * operations in flight were given, and none of that may be freed, ever.
  */
-void ring_free(struct ring *ring);
+bool ring_free(struct ring *ring);
+
+/*
+ * 0, or the lasting -errno with which the kernel refuses the ring's work from
+ * now on: -EBADF (somebody closed our descriptor), -EPERM, -EACCES or -ENOSYS (a
+ * sandbox entered after the creation), ... What is in flight may still complete,
+ * and is delivered; nothing more is started, and ring_wait() returns this at
+ * once. May be called beside other calls.
+ */
+int ring_error(const struct ring *ring);
 
 /*
  * A descriptor that polls readable when there is something to reap: that of a
@@ -89,7 +100,7 @@ void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
 bool ring_unsubmitted(const struct ring *ring);
 /*
  * Start what is queued. 0, or -EAGAIN if the kernel takes no more until
- * something has been reaped (the rest stays queued), or another -errno. Never
+ * something has been reaped (the rest stays queued), or ring_error(). Never
  * calls done().
  */
 int ring_submit(struct ring *ring);
@@ -101,9 +112,10 @@ unsigned ring_ready(const struct ring *ring);
  */
 unsigned ring_reap(struct ring *ring);
 /*
- * Wait until something can be reaped: at most timeout_ns, -1 for no limit.
- * 0, -ETIME or -EINTR. The only call that may run beside others (RING_SHARED,
- * with nothing left unsubmitted).
+ * Wait until something can be reaped: at most timeout_ns, -1 for no limit; that
+ * of a RING_SHARED may be 2 s and -ETIME. 0, -ETIME, -EINTR or another error
+ * that passes, or ring_error(): who waits again looks at that before. The only
+ * call that may run beside others (RING_SHARED, with nothing left unsubmitted).
  */
 int ring_wait(struct ring *ring, int64_t timeout_ns);
 

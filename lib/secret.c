@@ -22,6 +22,8 @@ enum {
 	ALIGN = 64, /* of what is no smaller */
 	CHUNK_BYTES = 64 << 10,
 	CHUNK_UNITS = CHUNK_BYTES / UNIT,
+	ALIGN_UNITS = ALIGN / UNIT,
+	BINS = 49, /* four to a power of two */
 };
 
 /*
@@ -29,15 +31,22 @@ enum {
  * Only its first unit points back; the rest is for use.
  */
 struct chunk {
-	struct list all;
+	struct list node; /* in its bin, or in none if it is full */
 	uint8_t *data; /* aligned to its size */
 	unsigned used; /* units */
+	unsigned bin;
 	uint64_t taken[CHUNK_UNITS / 64];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list chunks = { &chunks, &chunks };
+/*
+ * Chunks by the longest piece that each has room for, so that one look finds the
+ * fullest that will do, however many there are.
+ */
+static struct list bins[BINS];
+static uint64_t filled_bins;
 static unsigned empty_chunks;
+static struct secret_counts counts;
 
 static size_t units_of(size_t size)
 {
@@ -82,8 +91,9 @@ static struct chunk *chunk_new(void)
 	}
 	protect(c->data);
 	c->taken[0] = 1;
-	list_init(&c->all);
+	list_init(&c->node);
 	empty_chunks++;
+	counts.chunks++;
 	return c;
 }
 
@@ -91,21 +101,9 @@ static void chunk_free(struct chunk *c)
 {
 	ASAN_UNPOISON_MEMORY_REGION(c->data, CHUNK_BYTES);
 	munmap(c->data, CHUNK_BYTES);
-	list_remove(&c->all);
 	empty_chunks--;
+	counts.chunks--;
 	free(c);
-}
-
-/* To where the next one is looked for first. */
-static void chunk_first(struct chunk *c)
-{
-	list_remove(&c->all);
-	list_move_tail(chunks.next, &c->all);
-}
-
-static bool is_taken(const struct chunk *c, size_t unit)
-{
-	return c->taken[unit / 64] >> unit % 64 & 1;
 }
 
 static void flip(struct chunk *c, size_t unit, size_t units)
@@ -114,34 +112,109 @@ static void flip(struct chunk *c, size_t unit, size_t units)
 		c->taken[unit / 64] ^= (uint64_t)1 << unit % 64;
 }
 
+/* The next unit from here on that is taken, or is not. */
+static size_t next_unit(const struct chunk *c, size_t at, bool taken)
+{
+	const uint64_t other = taken ? 0 : ~(uint64_t)0;
+	uint64_t word;
+
+	while (at < CHUNK_UNITS) {
+		word = (c->taken[at / 64] ^ other) >> at % 64;
+		if (word)
+			return at + (size_t)__builtin_ctzll(word);
+		at += 64 - at % 64;
+	}
+	return CHUNK_UNITS;
+}
+
+/* A run of free units: [at, end). */
+struct run {
+	size_t at, end;
+};
+
+static bool next_run(const struct chunk *c, struct run *run)
+{
+	run->at = next_unit(c, run->end, false);
+	run->end = next_unit(c, run->at, true);
+	return run->at < CHUNK_UNITS;
+}
+
+/* Where in a run a piece of so many units may begin. */
+static size_t begin_in(const struct run *run, size_t units)
+{
+	if (units < ALIGN_UNITS)
+		return run->at;
+	return (run->at + ALIGN_UNITS - 1) / ALIGN_UNITS * ALIGN_UNITS;
+}
+
+/* The units of the longest piece that fits into a run. */
+static size_t longest_in(const struct run *run)
+{
+	size_t at = begin_in(run, ALIGN_UNITS);
+
+	if (at + ALIGN_UNITS <= run->end)
+		return run->end - at;
+	return min_size(run->end - run->at, ALIGN_UNITS - 1);
+}
+
 /* The first run of so many free units that begins where it may, or none: 0. */
 static size_t find_run(const struct chunk *c, size_t units)
 {
-	const size_t step = units * UNIT < ALIGN ? 1 : ALIGN / UNIT;
-	size_t at = step, n;
+	struct run run = { 0 };
 
-	while (at + units <= CHUNK_UNITS) {
-		for (n = 0; n < units && !is_taken(c, at + n); n++)
-			;
-		if (n == units)
-			return at;
-		at += n + 1;
-		at += (step - at % step) % step;
-	}
+	counts.looked_at++;
+	while (next_run(c, &run))
+		if (begin_in(&run, units) + units <= run.end)
+			return begin_in(&run, units);
 	return 0;
+}
+
+/* Bins are four to a power of two; this is the one that begins at or below. */
+static unsigned bin_of(size_t units)
+{
+	unsigned power;
+
+	if (units < 4)
+		return (unsigned)units;
+	power = 63 - (unsigned)__builtin_clzll(units);
+	return 4 * (power - 1) + (unsigned)(units >> (power - 2) & 3);
+}
+
+static void chunk_unbin(struct chunk *c)
+{
+	list_remove(&c->node);
+	if (c->bin && list_empty(&bins[c->bin]))
+		filled_bins &= ~((uint64_t)1 << c->bin);
+	c->bin = 0;
+}
+
+/* What it has room for has changed. */
+static void chunk_bin(struct chunk *c)
+{
+	struct run run = { 0 };
+	size_t most = 0;
+
+	while (next_run(c, &run))
+		if (most < longest_in(&run))
+			most = longest_in(&run);
+	chunk_unbin(c);
+	if (!most)
+		return;
+	c->bin = bin_of(most);
+	if (!bins[c->bin].next)
+		list_init(&bins[c->bin]);
+	list_move_tail(&bins[c->bin], &c->node);
+	filled_bins |= (uint64_t)1 << c->bin;
 }
 
 static uint8_t *chunk_take(struct chunk *c, size_t units)
 {
-	size_t at = 0;
+	size_t at = find_run(c, units);
 
-	if (CHUNK_UNITS - 1 - c->used >= units)
-		at = find_run(c, units);
-	if (!at)
-		return NULL;
 	flip(c, at, units);
 	empty_chunks -= !c->used;
 	c->used += (unsigned)units;
+	chunk_bin(c);
 	*(struct chunk **)(void *)c->data = c;
 	return c->data + at * UNIT;
 }
@@ -152,10 +225,12 @@ static void chunk_give_back(struct chunk *c, const uint8_t *ptr, size_t units)
 	flip(c, (size_t)(ptr - c->data) / UNIT, units);
 	c->used -= (unsigned)units;
 	empty_chunks += !c->used;
-	if (!c->used && empty_chunks > 1)
+	if (!c->used && empty_chunks > 1) {
+		chunk_unbin(c);
 		chunk_free(c);
-	else
-		chunk_first(c);
+	} else {
+		chunk_bin(c);
+	}
 }
 
 /* ---- fork() ------------------------------------------------------------ */
@@ -178,25 +253,29 @@ static void survive_fork(void)
 
 /* ---- Allocating -------------------------------------------------------- */
 
+/* The least bin whose every chunk has room for so many. */
+static unsigned bin_for(size_t units)
+{
+	unsigned bin = bin_of(units);
+	size_t step;
+
+	if (units < 4)
+		return bin;
+	step = (size_t)1 << (bin / 4 - 1); /* how far apart they are there */
+	return bin + (units % step != 0);
+}
+
 static uint8_t *take(size_t units)
 {
-	struct list *node;
+	uint64_t fit = filled_bins >> bin_for(units) << bin_for(units);
 	struct chunk *c;
-	uint8_t *ptr;
 
-	for (node = chunks.next; node != &chunks; node = node->next) {
-		c = container_of(node, struct chunk, all);
-		ptr = chunk_take(c, units);
-		if (ptr) {
-			chunk_first(c);
-			return ptr;
-		}
-	}
-	c = chunk_new();
-	if (!c)
-		return NULL;
-	chunk_first(c);
-	return chunk_take(c, units);
+	if (fit)
+		c = container_of(bins[__builtin_ctzll(fit)].next, struct chunk,
+				 node);
+	else
+		c = chunk_new();
+	return c ? chunk_take(c, units) : NULL;
 }
 
 void *secret_alloc(size_t size)
@@ -226,4 +305,14 @@ void secret_free(void *ptr, size_t size)
 	pthread_mutex_lock(&lock);
 	chunk_give_back(*(struct chunk **)data, ptr, units_of(size));
 	pthread_mutex_unlock(&lock);
+}
+
+struct secret_counts secret_counts(void)
+{
+	struct secret_counts now;
+
+	pthread_mutex_lock(&lock);
+	now = counts;
+	pthread_mutex_unlock(&lock);
+	return now;
 }

@@ -9,6 +9,7 @@
 #define ASYNCTLS_SECRET_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { SECRET_MAX = 16 << 10 };
 
@@ -17,5 +18,12 @@ enum { SECRET_MAX = 16 << 10 };
 void *secret_alloc(size_t size);
 /* The size it was allocated with. Wipes. NULL is fine. */
 void secret_free(void *ptr, size_t size);
+
+/* Of all the process: what there is, and what was done. */
+struct secret_counts {
+	unsigned chunks;    /* mappings of 64 KiB now */
+	uint64_t looked_at; /* of them, by all allocations so far */
+};
+struct secret_counts secret_counts(void);
 
 #endif

@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "asynctls.h"
+#include "sized.h"
+#include "util.h"
 
 /* Of two contexts or connections, the larger is that of both. */
 static const size_t peaks[] = {
@@ -23,13 +25,15 @@ static bool is_peak(size_t offset)
 	return false;
 }
 
-void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
+void tls_stats_add(struct tls_stats *total, const struct tls_stats *more,
+		   size_t size)
 {
 	uint64_t *to = (uint64_t *)total;
 	const uint64_t *from = (const uint64_t *)more;
 	size_t i;
 
-	for (i = 0; i < sizeof(*total) / sizeof(*to); i++) {
+	size = min_size(size, sizeof(*total));
+	for (i = 0; i < size / sizeof(*to); i++) {
 		if (!is_peak(i * sizeof(*to)))
 			to[i] += from[i];
 		else if (to[i] < from[i])
@@ -43,7 +47,7 @@ void tls_stats_add(struct tls_stats *total, const struct tls_stats *more)
 	"{\"no_socket\":%ju,\"full\":%ju,\"no_memory\":%ju," \
 	"\"deadline\":%ju,\"tag\":%ju,\"error\":%ju}"
 
-int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
+static int write_json(const struct tls_stats *s, char *buf, size_t len)
 {
 	const uint64_t *f = s->failovers_for;
 
@@ -79,4 +83,13 @@ int tls_stats_json(const struct tls_stats *s, char *buf, size_t len)
 		s->memory_now, s->memory_peak, s->memory_parked,
 		s->deferred_scheduled, s->deferred_cancelled, s->deferred_run,
 		s->tx_rekeys, s->rx_rekeys);
+}
+
+int tls_stats_json(const struct tls_stats *stats, size_t size, char *buf,
+		   size_t len)
+{
+	struct tls_stats s;
+
+	sized_give(&s, sizeof(s), stats, size);
+	return write_json(&s, buf, len);
 }

@@ -20,11 +20,13 @@ const struct tls_secrets *both_secrets(int end)
 	static const uint8_t up[32] = "from one end to the other",
 			     down[32] = "and back again";
 	static const struct tls_secrets ends[2] = {
-		{ .cipher_suite = TLS_AES_128_GCM,
+		{ .size = sizeof(struct tls_secrets),
+		  .cipher_suite = TLS_AES_128_GCM,
 		  .secret_len = sizeof(up),
 		  .tx_secret = up,
 		  .rx_secret = down },
-		{ .cipher_suite = TLS_AES_128_GCM,
+		{ .size = sizeof(struct tls_secrets),
+		  .cipher_suite = TLS_AES_128_GCM,
 		  .secret_len = sizeof(up),
 		  .tx_secret = down,
 		  .rx_secret = up,

@@ -24,6 +24,7 @@ const char *end_take(struct tls_conn **conn, struct tls_context *ctx, int fd,
 	const struct suite *suite =
 		suite_by_number(number ? number : TLS_AES_128_GCM);
 	const struct tls_secrets s = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = suite->number,
 		.secret_len = suite->version == CIPHER_TLS13 ?
 				      suite->digest_len :

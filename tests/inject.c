@@ -178,18 +178,12 @@ RETURNS_SO(INJECT_CALLS, -, int, io_uring_register_buf_ring,
 	   (struct io_uring *uring, struct io_uring_buf_reg *reg,
 	    unsigned flags),
 	   (uring, reg, flags))
-RETURNS_SO(INJECT_CALLS, -, int, io_uring_register_ring_fd,
-	   (struct io_uring *uring), (uring))
 RETURNS_SO(INJECT_CALLS, -, int, io_uring_submit, (struct io_uring *uring),
 	   (uring))
 RETURNS_SO(INJECT_CALLS, -, int, io_uring_submit_and_get_events,
 	   (struct io_uring *uring), (uring))
 RETURNS_SO(INJECT_CALLS, -, int, io_uring_get_events,
 	   (struct io_uring *uring), (uring))
-RETURNS_SO(INJECT_CALLS, -, int, io_uring_submit_and_wait_timeout,
-	   (struct io_uring *uring, struct io_uring_cqe **cqe, unsigned count,
-	    struct __kernel_timespec *ts, sigset_t *mask),
-	   (uring, cqe, count, ts, mask))
 RETURNS_SO(INJECT_CALLS, -, int, io_uring_enter2,
 	   (unsigned fd, unsigned count, unsigned least, unsigned flags,
 	    sigset_t *mask, size_t size),

@@ -162,7 +162,8 @@ static void connections_take_turns_when_there_is_room_for_one_event(
 	struct tls_conn *conns[3], *seen[6];
 	struct tls_config config = TLS_CONFIG_INIT;
 	uint8_t secret[32] = { 0 };
-	struct tls_secrets secrets = { .cipher_suite = TLS_AES_128_GCM,
+	struct tls_secrets secrets = { .size = sizeof(secrets),
+				       .cipher_suite = TLS_AES_128_GCM,
 				       .secret_len = sizeof(secret),
 				       .tx_secret = secret,
 				       .rx_secret = secret };
@@ -240,7 +241,8 @@ static void the_json_has_every_counter(void **state)
 	(void)state;
 	for (i = 0; i < count; i++)
 		fields[i] = 1000 + i;
-	assert_in_range(tls_stats_json(&stats, json, sizeof(json)), 1,
+	assert_in_range(tls_stats_json(&stats, sizeof(stats), json,
+				       sizeof(json)), 1,
 			sizeof(json) - 1);
 	for (i = 0; i < count; i++) {
 		snprintf(digits, sizeof(digits), ":%zu", 1000 + i);

@@ -485,6 +485,7 @@ static void a_waiting_thread_hears_of_what_another_made_ready(void **state)
 {
 	uint64_t before = now_ns();
 	struct tls_secrets secrets = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = TLS_AES_128_GCM,
 		.secret_len = 32,
 		.rx_data = buf,

@@ -386,7 +386,8 @@ static void a_key_update_with_the_last_number_begins_anew(void **state)
 static void a_hand_over_beyond_the_last_number_is_declined(void **state)
 {
 	static const uint8_t secret[32];
-	struct tls_secrets s = { .cipher_suite = TLS_AES_128_GCM,
+	struct tls_secrets s = { .size = sizeof(s),
+				 .cipher_suite = TLS_AES_128_GCM,
 				 .secret_len = 32,
 				 .tx_secret = secret,
 				 .rx_secret = secret,

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -740,6 +742,29 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_free_in_flight),
 };
 
+/*
+ * In a child without privileges, with an identity that nobody's memory counts
+ * against, and room for no larger ring where the kernel counts it.
+ */
+static int on_the_smallest_rings(const char *name)
+{
+	const struct rlimit limit = { 16 << 10, 16 << 10 };
+	uid_t nobody = 100000 + (uid_t)getpid() % 1000000;
+	int status = 1;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) ||
+		    (!getuid() && setuid(nobody)))
+			_exit(1);
+		exit(cmocka_run_group_tests_name(name, tests, NULL, NULL));
+	}
+	waitpid(child, &status, 0);
+	return status != 0;
+}
+
 int main(void)
 {
 	const char *why;
@@ -755,5 +780,9 @@ int main(void)
 	failed = cmocka_run_group_tests_name("shared ring", tests, NULL, NULL);
 	kind = RING_OWNED;
 	failed += cmocka_run_group_tests_name("owned ring", tests, NULL, NULL);
+	kind = RING_SHARED;
+	failed += on_the_smallest_rings("small shared ring");
+	kind = RING_OWNED;
+	failed += on_the_smallest_rings("small owned ring");
 	return failed;
 }

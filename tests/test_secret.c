@@ -58,6 +58,61 @@ static void pieces_are_zeroed_aligned_and_apart(void **state)
 	assert_null(secret_alloc(SECRET_MAX + 1));
 }
 
+/* As many as 20,000 generations of keys have, with holes of all sizes. */
+static void one_mapping_is_looked_at_however_many_there_are(void **state)
+{
+	enum { PIECES = 40000 };
+	static void *piece[PIECES];
+	struct secret_counts before, after;
+	int i;
+
+	(void)state;
+	before = secret_counts();
+	for (i = 0; i < PIECES; i++)
+		piece[i] = secret_alloc(size_of(i));
+	for (i = 0; i < PIECES; i += 3) {
+		secret_free(piece[i], size_of(i));
+		piece[i] = secret_alloc(size_of(i + 1));
+		assert_non_null(piece[i]);
+	}
+	after = secret_counts();
+	assert_true(after.chunks > 500);
+	assert_in_range(after.looked_at - before.looked_at, 1,
+			PIECES + (PIECES + 2) / 3);
+	for (i = 0; i < PIECES; i++)
+		secret_free(piece[i], size_of(i % 3 ? i : i + 1));
+	assert_in_range(secret_counts().chunks, 0, 1);
+}
+
+/* Pieces come and go for long, and there are never more than MANY. */
+static void holes_are_used_again(void **state)
+{
+	static void *piece[MANY];
+	static int size[MANY];
+	unsigned random = 1, first = 0;
+	size_t bytes = 0;
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < 100 * MANY; i++) {
+		random = random * 1103515245 + 12345;
+		k = (int)(random >> 8) % MANY;
+		secret_free(piece[k], size_of(size[k]));
+		bytes -= piece[k] ? size_of(size[k]) : 0;
+		size[k] = (int)(random >> 20);
+		piece[k] = secret_alloc(size_of(size[k]));
+		bytes += size_of(size[k]);
+		if (i == 10 * MANY)
+			first = secret_counts().chunks;
+	}
+	assert_in_range(secret_counts().chunks, 1, first + first / 10 + 1);
+	/* what is held is for the most part what is asked for */
+	assert_in_range((size_t)secret_counts().chunks << 16, bytes,
+			2 * bytes);
+	for (i = 0; i < MANY; i++)
+		secret_free(piece[i], size_of(size[i]));
+}
+
 static void memory_is_given_back(void **state)
 {
 	void *first = secret_alloc(SECRET_MAX), *piece[100];
@@ -193,6 +248,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_are_zeroed_aligned_and_apart),
+		cmocka_unit_test(
+			one_mapping_is_looked_at_however_many_there_are),
+		cmocka_unit_test(holes_are_used_again),
 		cmocka_unit_test(memory_is_given_back),
 		cmocka_unit_test(core_dumps_and_children_do_not_get_it),
 		cmocka_unit_test(it_is_locked_where_that_is_allowed),

@@ -648,6 +648,7 @@ static void refused(struct tls_secrets s, int error, const char *words)
 static void incomplete_secrets_are_refused(void **state)
 {
 	const struct tls_secrets good = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = ECDHE_AES_128_GCM,
 		.secret_len = KEYS_MASTER,
 		.master_secret = nist.master,

@@ -208,6 +208,7 @@ static void take_ends(struct tls_conn *conn[2], struct tls_context *ctx,
 						"the server's" };
 	bool tls13 = suite_by_number(suite)->version == CIPHER_TLS13;
 	struct tls_secrets s = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = suite,
 		.secret_len = tls13 ? suite_by_number(suite)->digest_len : 48,
 		.client_random = randoms[0],

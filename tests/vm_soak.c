@@ -221,6 +221,7 @@ static bool open_link(struct side *s, struct link *l)
 	};
 	const unsigned i = (unsigned)(l - links) % 4;
 	const struct tls_secrets secrets = {
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = suites[i].number,
 		.secret_len = suites[i].secret_len,
 		.tx_secret = l->secret[s->which],
@@ -494,7 +495,7 @@ static void report(const struct side sides[2], unsigned seconds)
 	print_message("%ju seals under %ju engine keys, %ju of them again "
 		      "after a failure\n", seals.seals, seals.keys,
 		      seals.repeats);
-	tls_stats_add(&both, &sides[1].stats);
+	tls_stats_add(&both, &sides[1].stats, sizeof(both));
 	check_stats(&sides[CLIENT].stats);
 	check_stats(&sides[SERVER].stats);
 	assert_true(seals.repeats > 0);

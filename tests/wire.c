@@ -145,6 +145,7 @@ static struct tls_secrets secrets_of(const struct suite *suite, bool ours,
 	bool tls13 = suite->version == CIPHER_TLS13;
 
 	return (struct tls_secrets){
+		.size = sizeof(struct tls_secrets),
 		.cipher_suite = suite->number,
 		.secret_len = tls13 ? suite->digest_len : KEYS_MASTER,
 		.tx_secret = ours ? our_secret : peer_secret,
