@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "handoff.h"
+#include "sized.h"
 
 /* ---- Proof that keys and sequence numbers are in step ------------------- */
 
@@ -255,7 +256,7 @@ static int make_keys(const struct suite *suite, const struct secrets *from,
 }
 
 struct start {
-	const struct tls_options *options; /* NULL: none */
+	struct tls_options options;
 	bool ignore_eof; /* the SSL's options say so */
 	int fd;
 	bool is_server;
@@ -286,22 +287,20 @@ static int start_keylog(struct tls_conn *conn, const struct start *s)
 	return 0;
 }
 
-static int check_options(const struct tls_options *o)
+static int take_options(struct tls_options *to, const struct tls_options *from)
 {
-	if (!o || o->size == sizeof(*o))
+	if (!from)
 		return 0;
-	return error_set(-EINVAL, "tls_options.size is %zu, not %zu: start "
-			 "from TLS_OPTIONS_INIT", o->size, sizeof(*o));
+	return sized_take(to, sizeof(*to), from,
+			  offsetof(struct tls_options, send_window) +
+				  sizeof(from->send_window), "tls_options");
 }
 
 static void apply_options(struct tls_conn *conn, const struct start *s)
 {
-	const struct tls_options *o = s->options;
+	const struct tls_options *o = &s->options;
 
-	if (s->ignore_eof || (o && o->ignore_eof))
-		conn->rx.ignore_eof = true;
-	if (!o)
-		return;
+	conn->rx.ignore_eof |= s->ignore_eof || o->ignore_eof;
 	conn->data = o->data;
 	if (o->events)
 		conn->wanted = o->events;
@@ -373,7 +372,6 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 	if (ret)
 		return error_set(ret, "%s", why);
 	s = (struct start){
-		.options = options,
 		.fd = h->fd,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
@@ -387,7 +385,9 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		.tx_number = h->tx.number,
 		.rx_number = h->rx.number,
 	};
-	ret = check_engine(ctx, h->suite);
+	ret = take_options(&s.options, options);
+	if (!ret)
+		ret = check_engine(ctx, h->suite);
 	if (ret)
 		return ret;
 	ret = make_keys(h->suite, &secrets, h->is_server, &s.tx_gen,
@@ -412,12 +412,9 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 		 struct ssl_st *ssl, const struct tls_options *options)
 {
-	struct handoff *h;
-	int ret = check_options(options);
+	struct handoff *h = malloc(sizeof(*h));
+	int ret;
 
-	if (ret)
-		return ret;
-	h = malloc(sizeof(*h));
 	if (!h)
 		return error_set(-ENOMEM, "no memory for a hand-over");
 	ret = take(out, ctx, ssl, options, h);
@@ -493,7 +490,6 @@ int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 {
 	const struct suite *suite;
 	struct start s = {
-		.options = secrets->options,
 		.fd = fd,
 		.is_server = secrets->is_server,
 		.tx_seq = secrets->tx_seq,
@@ -507,7 +503,7 @@ int takeover_secrets(struct tls_conn **out, struct tls_context *ctx, int fd,
 	int ret = check_secrets(secrets, &suite);
 
 	if (!ret)
-		ret = check_options(secrets->options);
+		ret = take_options(&s.options, secrets->options);
 	if (!ret)
 		ret = check_socket(fd);
 	if (!ret)
