@@ -355,6 +355,7 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	 */
 	ERR_set_mark();
 	h->is_server = SSL_is_server(ssl);
+	h->ignore_eof = SSL_get_options(ssl) & SSL_OP_IGNORE_UNEXPECTED_EOF;
 	error = take(h, ssl, why);
 	ERR_pop_to_mark();
 	if (error)

@@ -56,6 +56,7 @@ struct handoff {
 	int fd;
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
+	bool ignore_eof;  /* SSL_OP_IGNORE_UNEXPECTED_EOF is set */
 	struct keys_tls12 tls12;
 	uint8_t client_random[32];
 	struct handoff_side tx, rx;
