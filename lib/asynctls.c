@@ -440,6 +440,7 @@ ssize_t tls_shutdown(struct tls_conn *conn)
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 {
 	struct tls_context *ctx;
+	struct descriptor descriptor;
 	struct tickets *tickets;
 	bool feed;
 	ssize_t n;
@@ -456,8 +457,11 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	conn->tickets = NULL;
 	feed = tickets_seal(tickets, ctx->core.dispatch.cpu);
 	tickets_let_go(tickets);
+	descriptor = conn->descriptor;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
+	/* close(2) may linger */
+	descriptor_release(&descriptor);
 	if (feed)
 		tickets_feed(tickets);
 	tickets_free(tickets);

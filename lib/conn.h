@@ -8,6 +8,7 @@
 #define ASYNCTLS_CONN_H
 
 #include "core.h"
+#include "descriptor.h"
 #include "rx.h"
 #include "ticket.h"
 #include "tx.h"
@@ -21,6 +22,7 @@ struct tls_conn {
 	struct list ready; /* the context's, to be reported by wait */
 	void *data;
 	int fd;
+	struct descriptor descriptor;
 	bool is_server;
 	struct account account;
 	struct tx tx;

@@ -150,6 +150,12 @@ static int check_descriptor(SSL *ssl, int *fd, const char **why)
 	return 0;
 }
 
+static bool bios_close(const SSL *ssl)
+{
+	return BIO_get_close(SSL_get_rbio(ssl)) ||
+	       BIO_get_close(SSL_get_wbio(ssl));
+}
+
 /* Are the secrets those of this handshake, and no byte passed us by? */
 static int check_state(SSL *ssl, const struct follow *state,
 		       const struct suite *suite, const char **why)
@@ -340,6 +346,7 @@ static int take(struct handoff *h, SSL *ssl, const char **why)
 	if (error)
 		return error;
 	memcpy(h->client_random, state->random, sizeof(h->client_random));
+	h->closes = bios_close(ssl);
 	copy_side(&h->tx, &state->tx);
 	copy_side(&h->rx, &state->rx);
 	return 0;
@@ -366,6 +373,9 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 void handoff_commit(SSL *ssl)
 {
 	follow_end(ssl);
+	/* else the number would be another connection's when they are freed */
+	BIO_set_close(SSL_get_rbio(ssl), BIO_NOCLOSE);
+	BIO_set_close(SSL_get_wbio(ssl), BIO_NOCLOSE);
 	SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 }
 

@@ -54,6 +54,7 @@ struct handoff_side {
 struct handoff {
 	const struct suite *suite;
 	int fd;
+	bool closes; /* fd, when a BIO of the SSL is freed: BIO_CLOSE */
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
 	bool ignore_eof;  /* SSL_OP_IGNORE_UNEXPECTED_EOF is set */
@@ -91,8 +92,8 @@ int handoff_take(struct handoff *h, struct ssl_st *ssl, const char **why);
 /*
  * The connection is ours: take the BIO callbacks off, wipe what was kept, and
  * mark the SSL as shut down so that SSL_free() sends nothing and keeps the
- * session resumable. Only after handoff_take() said 0. A BIO that was made with
- * BIO_CLOSE still closes the descriptor when it is freed.
+ * session resumable. Only after handoff_take() said 0. No BIO of the SSL closes
+ * the descriptor from now on: if h->closes, that is the caller's to do.
  */
 void handoff_commit(struct ssl_st *ssl);
 

@@ -194,6 +194,17 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 
 /* ---- Making the connection --------------------------------------------- */
 
+static int check_connected(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	if (!getpeername(fd, (struct sockaddr *)&peer, &len))
+		return 0;
+	return error_set(-errno, "descriptor %d is not connected, or not any "
+			 "more: %s", fd, strerror(errno));
+}
+
 static int check_socket(int fd)
 {
 	int type = 0;
@@ -205,7 +216,7 @@ static int check_socket(int fd)
 	if (type != SOCK_STREAM)
 		return error_set(-ENOTSOCK, "descriptor %d is no stream socket",
 				 fd);
-	return 0;
+	return check_connected(fd);
 }
 
 static int check_engine(struct tls_context *ctx, const struct suite *suite)
@@ -256,6 +267,7 @@ static int make_keys(const struct suite *suite, const struct secrets *from,
 
 struct start {
 	int fd;
+	bool closes;
 	bool is_server;
 	struct keygen *tx_gen, *rx_gen;
 	uint64_t tx_seq, rx_seq;
@@ -284,6 +296,14 @@ static int start_keylog(struct tls_conn *conn, const struct start *s)
 	return 0;
 }
 
+static void destroy_conn(struct tls_conn *conn)
+{
+	tx_destroy(&conn->tx);
+	rx_destroy(&conn->rx);
+	free(conn->keylog);
+	free(conn);
+}
+
 static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		     const struct start *s)
 {
@@ -301,18 +321,22 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
 	conn_limit(conn, s->plain_max);
+	ret = descriptor_hold(&conn->descriptor, s->fd);
+	if (ret) {
+		destroy_conn(conn);
+		return ret;
+	}
 	ret = start_keylog(conn, s);
 	if (!ret)
 		ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
 	if (!ret)
 		ret = rx_preload_sealed(&conn->rx, s->sealed, s->sealed_len);
 	if (ret) {
-		tx_destroy(&conn->tx);
-		rx_destroy(&conn->rx);
-		free(conn->keylog);
-		free(conn);
+		descriptor_release(&conn->descriptor);
+		destroy_conn(conn);
 		return error_set(ret, "no memory for a connection");
 	}
+	conn->descriptor.closes = s->closes;
 	*out = conn;
 	return 0;
 }
@@ -347,6 +371,7 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(ret, "%s", why);
 	s = (struct start){
 		.fd = h->fd,
+		.closes = h->closes,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
 		.rx_seq = h->rx.seq,
