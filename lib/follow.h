@@ -30,6 +30,11 @@ struct follow_side {
 	bool logged;  /* TLS 1.3: when its secret was */
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
+	/*
+	 * Records that ended in the latest read. OpenSSL reads when it has not a
+	 * whole one left: all before these it has taken.
+	 */
+	unsigned fresh;
 	bool keeps_tail;
 	int lost; /* -errno if the records could not be followed, and why */
 	const char *lost_why;

@@ -21,6 +21,12 @@ void prepare_for_handoff(SSL_CTX *ctx)
 	assert_int_equal(handoff_prepare(ctx, &why), 0);
 }
 
+void prepare_without_security_level(SSL_CTX *ctx)
+{
+	prepare_for_handoff(ctx);
+	SSL_CTX_set_security_level(ctx, 0);
+}
+
 void limit_fragments(SSL *server, SSL *client)
 {
 	(void)server;

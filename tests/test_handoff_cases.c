@@ -467,6 +467,23 @@ static void a_record_read_ahead_with_the_finished_goes_on(void **state)
 	}
 }
 
+/* Later ones leave what follows the handshake in the socket. */
+static bool reads_ahead_in_the_handshake(void)
+{
+	return OpenSSL_version_num() < 0x30200000L;
+}
+
+static void waits_in_the_socket(struct tls_pair *pair, const char *said)
+{
+	struct tls_conn *conn = handed_over(ctx, pair->server);
+
+	tls_pair_carry(pair);
+	assert_int_equal(tls_pair_set_blocking(pair, true), 0);
+	handed_hears(conn, said);
+	tls_close(conn, 0);
+	tls_pair_free(pair);
+}
+
 static void more_read_ahead_with_the_finished_is_declined(void **state)
 {
 	static const size_t parts[] = { 1, 5, 25 }; /* of the second record */
@@ -478,6 +495,10 @@ static void more_read_ahead_with_the_finished_is_declined(void **state)
 		open_reading_ahead(&pair);
 		say(pair.client, "one");
 		finish_reading_ahead(&pair, "two", parts[i]);
+		if (!reads_ahead_in_the_handshake()) {
+			waits_in_the_socket(&pair, "onetwo");
+			continue;
+		}
 		handed_declined(ctx, pair.server, -EBUSY, "read_ahead");
 		tls_pair_carry(&pair);
 		hear(pair.server, "one");
@@ -536,10 +557,49 @@ static void a_record_read_ahead_and_in_part_read_is_declined(void **state)
 	open_reading_ahead(&pair);
 	finish_reading_ahead(&pair, "with the Finished", 39);
 	hear(pair.server, "with");
+	if (!reads_ahead_in_the_handshake()) {
+		waits_in_the_socket(&pair, " the Finished");
+		return;
+	}
 	handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 	hear(pair.server, " the Finished");
 	handed_declined(ctx, pair.server, -EBUSY, "read ahead");
 	tls_pair_free(&pair);
+}
+
+/*
+ * A KeyUpdate and records behind it in one segment. OpenSSL 3.2 and later do not
+ * tell of them when they tell of the new key.
+ */
+static void a_key_update_read_ahead_with_more_is_declined(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		struct tls_pair pair;
+		SSL *ssl, *peer;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .prepare = read_ahead,
+					 .set_tickets = true,
+					 .unix_sockets = true,
+					 .trickle = 4096,
+				 });
+		ssl = i % 2 ? pair.client : pair.server;
+		peer = i % 2 ? pair.server : pair.client;
+		assert_int_equal(SSL_key_update(peer,
+						SSL_KEY_UPDATE_NOT_REQUESTED),
+				 1);
+		for (int records = 0; records <= i / 2; records++)
+			say(peer, "some words");
+		tls_pair_carry(&pair);
+		hear(ssl, i / 2 ? "some" : "some words");
+		handed_declined(ctx, ssl, -EBUSY, "read ahead");
+		if (i / 2)
+			hear(ssl, " wordssome words");
+		handed_declined(ctx, ssl, -EBUSY, "read_ahead");
+		tls_pair_free(&pair);
+	}
 }
 
 /* ---- In the middle of a stream ----------------------------------------- */
@@ -732,6 +792,7 @@ int main(void)
 		cmocka_unit_test(a_large_read_buffer_is_no_hindrance),
 		cmocka_unit_test(
 			a_record_read_ahead_and_in_part_read_is_declined),
+		cmocka_unit_test(a_key_update_read_ahead_with_more_is_declined),
 		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
 		cmocka_unit_test(a_key_update_not_yet_read_is_met_afterwards),
 		cmocka_unit_test(

@@ -227,7 +227,8 @@ static void another_suite_is_declined_and_the_ssl_stays_usable(void **state)
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){
 				 .suite = "TLS_AES_128_CCM_8_SHA256",
-				 PREPARED });
+				 .prepare_ctx =
+					 prepare_without_security_level });
 	handed_declined(ctx, pair.server, -EOPNOTSUPP, "tag of 8 bytes");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
