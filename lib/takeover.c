@@ -318,6 +318,8 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		s->tx_seq);
 	rx_init(&conn->rx, core, &conn->todo, &conn->account, s->fd, s->rx_gen,
 		s->rx_seq);
+	/* each may have asked for one of the peer's, which may be under way */
+	conn->tx.asked = s->tx_number;
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
 	conn_limit(conn, s->plain_max);

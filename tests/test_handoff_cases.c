@@ -602,6 +602,44 @@ static void a_key_update_read_ahead_with_more_is_declined(void **state)
 	}
 }
 
+/* As many as OpenSSL has sent KeyUpdates; more is a flood. */
+static void answers_the_peer_owes_are_no_flood(void **state)
+{
+	enum { ASKED = 50, MAX = 32 };
+	int ret = 0;
+
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		struct tls_conn *conn;
+		struct tls_pair pair;
+		char c;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .set_tickets = true,
+					 .nonblocking = true,
+				 });
+		for (int i = 0; i < ASKED; i++) {
+			SSL_key_update(pair.server, SSL_KEY_UPDATE_REQUESTED);
+			assert_int_equal(SSL_do_handshake(pair.server), 1);
+			assert_int_equal(SSL_read(pair.client, &c, 1), -1);
+			assert_int_equal(SSL_do_handshake(pair.client), 1);
+		}
+		conn = handed_over(ctx, pair.server);
+		for (int i = 0; i < 2 * MAX && more; i++) {
+			SSL_key_update(pair.client,
+				       SSL_KEY_UPDATE_NOT_REQUESTED);
+			assert_int_equal(SSL_do_handshake(pair.client), 1);
+		}
+		assert_int_equal(SSL_write(pair.client, "x", 1), 1);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		ret = (int)tls_read(conn, &c, 1);
+		assert_int_equal(ret, more ? -EPROTO : 1);
+		tls_close(conn, 0);
+		tls_pair_free(&pair);
+	}
+}
+
 /* ---- In the middle of a stream ----------------------------------------- */
 
 enum { BULK = 4 << 20, CHUNK = 50000 };
@@ -793,6 +831,7 @@ int main(void)
 		cmocka_unit_test(
 			a_record_read_ahead_and_in_part_read_is_declined),
 		cmocka_unit_test(a_key_update_read_ahead_with_more_is_declined),
+		cmocka_unit_test(answers_the_peer_owes_are_no_flood),
 		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
 		cmocka_unit_test(a_key_update_not_yet_read_is_met_afterwards),
 		cmocka_unit_test(
