@@ -275,11 +275,11 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * of its.
  *
  * The descriptor must stay open until tls_close(), and stays the application's
- * to close; but one that a BIO of the SSL would have closed (BIO_CLOSE: that of
- * BIO_new_connect(), or accepted by BIO_do_accept()) is closed by tls_close(),
- * and by no BIO any more. One closed too early may be another connection's by
- * then, which would get these records: where that one is to be handed over, too,
- * it is declined. SO_RCVLOWAT is 1 until tls_close() gives it back.
+ * to close; but one that a BIO of the SSL would close (BIO_CLOSE: that of
+ * BIO_new_connect(), or accepted by BIO_do_accept()) is closed by tls_close(), or
+ * by SSL_free() if that comes later. One closed too early may be another
+ * connection's by then, which would get these records: where that one is to be
+ * handed over, too, it is declined. SO_RCVLOWAT is 1 until tls_close() gives it back.
  *
  * Session tickets (RFC 8446 4.6.1) that a client receives after that are given
  * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache

@@ -441,9 +441,11 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 {
 	struct tls_context *ctx;
 	struct descriptor descriptor;
+	struct bio_st *closes;
 	struct tickets *tickets;
 	bool feed;
 	ssize_t n;
+	int fd;
 
 	if (!conn)
 		return 0;
@@ -458,10 +460,12 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	feed = tickets_seal(tickets, ctx->core.dispatch.cpu);
 	tickets_let_go(tickets);
 	descriptor = conn->descriptor;
+	closes = conn->closes;
+	fd = conn->fd;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
-	/* close(2) may linger */
 	descriptor_release(&descriptor);
+	handoff_give_back(closes, fd); /* close(2) may linger */
 	if (feed)
 		tickets_feed(tickets);
 	tickets_free(tickets);

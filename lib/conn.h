@@ -23,6 +23,7 @@ struct tls_conn {
 	void *data;
 	int fd;
 	struct descriptor descriptor;
+	struct bio_st *closes; /* it, once it is given back; or NULL */
 	bool is_server;
 	struct account account;
 	struct tx tx;

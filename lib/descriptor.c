@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "error.h"
 
@@ -89,10 +89,7 @@ void descriptor_release(struct descriptor *d)
 	if (d->low_water)
 		setsockopt(d->fd, SOL_SOCKET, SO_RCVLOWAT, &d->low_water,
 			   sizeof(d->low_water));
-	/* before it is closed: then another thread may have the number */
 	if (word)
 		atomic_fetch_and(word, ~bit_of(d->fd));
-	if (d->closes)
-		close(d->fd);
 	*d = (struct descriptor){ .fd = -1 };
 }

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a connection holds of its descriptor: the number, so that no other
- * connection of this process gets it; the duty to close it, if whoever had that
- * is done with it; and what it has changed of the socket.
+ * connection of this process gets it, and what it has changed of the socket.
  */
 #ifndef ASYNCTLS_DESCRIPTOR_H
 #define ASYNCTLS_DESCRIPTOR_H
 
-#include <stdbool.h>
-
 struct descriptor {
 	int fd; /* -1: held no more */
-	bool closes;
 	int low_water; /* SO_RCVLOWAT as it was; 0: not changed */
 };
 
@@ -20,7 +16,7 @@ struct descriptor {
  * whichever context. What a fork() copied holds nothing in the child.
  */
 int descriptor_hold(struct descriptor *d, int fd);
-/* Leave it as it was found; closed, if d->closes. */
+/* Leave it as it was found. */
 void descriptor_release(struct descriptor *d);
 
 #endif

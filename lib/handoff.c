@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
@@ -148,12 +149,6 @@ static int check_descriptor(SSL *ssl, int *fd, const char **why)
 			      "the SSL's descriptor is no stream socket");
 	*fd = rfd;
 	return 0;
-}
-
-static bool bios_close(const SSL *ssl)
-{
-	return BIO_get_close(SSL_get_rbio(ssl)) ||
-	       BIO_get_close(SSL_get_wbio(ssl));
 }
 
 /* Are the secrets those of this handshake, and no byte passed us by? */
@@ -346,7 +341,6 @@ static int take(struct handoff *h, SSL *ssl, const char **why)
 	if (error)
 		return error;
 	memcpy(h->client_random, state->random, sizeof(h->client_random));
-	h->closes = bios_close(ssl);
 	copy_side(&h->tx, &state->tx);
 	copy_side(&h->rx, &state->rx);
 	return 0;
@@ -370,13 +364,35 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	return error;
 }
 
-void handoff_commit(SSL *ssl)
+BIO *handoff_commit(SSL *ssl)
 {
+	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl), *closes;
+
 	follow_end(ssl);
-	/* else the number would be another connection's when they are freed */
-	BIO_set_close(SSL_get_rbio(ssl), BIO_NOCLOSE);
-	BIO_set_close(SSL_get_wbio(ssl), BIO_NOCLOSE);
+	/* The number would be another connection's when they are freed. */
+	closes = BIO_get_close(rbio) ? rbio :
+		 BIO_get_close(wbio) ? wbio :
+				       NULL;
+	if (closes)
+		BIO_up_ref(closes);
+	BIO_set_close(rbio, BIO_NOCLOSE);
+	BIO_set_close(wbio, BIO_NOCLOSE);
 	SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	return closes;
+}
+
+/* A connect BIO frees what it has only when it closes. */
+void handoff_give_back(BIO *bio, int fd)
+{
+	if (!bio)
+		return;
+	ERR_set_mark();
+	if (BIO_get_fd(bio, NULL) == fd)
+		BIO_set_close(bio, BIO_CLOSE);
+	else
+		close(fd); /* the BIO has been given another one */
+	BIO_free(bio);
+	ERR_pop_to_mark();
 }
 
 void handoff_wipe(struct handoff *h)

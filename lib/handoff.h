@@ -35,6 +35,7 @@
 #include "keys.h"
 #include "record.h"
 
+struct bio_st;
 struct ssl_st;
 struct ssl_ctx_st;
 
@@ -54,7 +55,6 @@ struct handoff_side {
 struct handoff {
 	const struct suite *suite;
 	int fd;
-	bool closes; /* fd, when a BIO of the SSL is freed: BIO_CLOSE */
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
 	bool ignore_eof;  /* SSL_OP_IGNORE_UNEXPECTED_EOF is set */
@@ -92,10 +92,17 @@ int handoff_take(struct handoff *h, struct ssl_st *ssl, const char **why);
 /*
  * The connection is ours: take the BIO callbacks off, wipe what was kept, and
  * mark the SSL as shut down so that SSL_free() sends nothing and keeps the
- * session resumable. Only after handoff_take() said 0. No BIO of the SSL closes
- * the descriptor from now on: if h->closes, that is the caller's to do.
+ * session resumable. Only after handoff_take() said 0.
+ *
+ * From now on no BIO of the SSL closes the descriptor. Returns that which would
+ * have (BIO_CLOSE), with a reference, or NULL.
  */
-void handoff_commit(struct ssl_st *ssl);
+struct bio_st *handoff_commit(struct ssl_st *ssl);
+/*
+ * This one may close the descriptor again, which it does when it is freed: now,
+ * unless the SSL is still there. NULL is fine.
+ */
+void handoff_give_back(struct bio_st *bio, int fd);
 
 /* Wipe h. */
 void handoff_wipe(struct handoff *h);

@@ -267,7 +267,6 @@ static int make_keys(const struct suite *suite, const struct secrets *from,
 
 struct start {
 	int fd;
-	bool closes;
 	bool is_server;
 	struct keygen *tx_gen, *rx_gen;
 	uint64_t tx_seq, rx_seq;
@@ -338,7 +337,6 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		destroy_conn(conn);
 		return error_set(ret, "no memory for a connection");
 	}
-	conn->descriptor.closes = s->closes;
 	*out = conn;
 	return 0;
 }
@@ -373,7 +371,6 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(ret, "%s", why);
 	s = (struct start){
 		.fd = h->fd,
-		.closes = h->closes,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
 		.rx_seq = h->rx.seq,
@@ -418,7 +415,7 @@ int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(-ENOMEM, "no memory for a hand-over");
 	ret = take(out, ctx, ssl, h);
 	if (!ret) {
-		handoff_commit(ssl);
+		(*out)->closes = handoff_commit(ssl);
 		ctx_add(ctx, *out);
 	}
 	handoff_wipe(h);

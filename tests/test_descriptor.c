@@ -102,13 +102,40 @@ static void tls_close_closes_what_a_bio_would_have_closed(void **state)
 			SSL_free(pair.server);
 		assert_true(is_open(pair.fd[0]));
 		tls_close(conn, 1000);
+		/* then it is with the SSL, as ever */
+		assert_int_equal(is_open(pair.fd[0]), keep_ssl);
+		if (keep_ssl)
+			SSL_free(pair.server);
+		pair.server = NULL;
 		assert_false(is_open(pair.fd[0]));
 		assert_ended(pair.client);
-		if (!keep_ssl)
-			pair.server = NULL;
 		pair.fd[0] = -1;
 		tls_pair_free(&pair);
 	}
+}
+
+/* BIO_set_fd() closes what the BIO had. */
+static void its_bio_may_be_given_another_descriptor(void **state)
+{
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	int other[2];
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){ PREPARED,
+						    .prepare = bios_close });
+	conn = handed_over(ctx, pair.server);
+	socket_pair(other, false);
+	BIO_set_fd(SSL_get_rbio(pair.server), other[0], BIO_CLOSE);
+	handed_says(conn, pair.client, "still there");
+	tls_close(conn, 1000);
+	assert_false(is_open(pair.fd[0]));
+	assert_true(is_open(other[0]));
+	assert_ended(pair.client);
+	close(other[1]);
+	pair.fd[0] = -1;
+	tls_pair_free(&pair);
+	assert_false(is_open(other[0]));
 }
 
 static void freeing_the_context_closes_it_too(void **state)
@@ -119,6 +146,8 @@ static void freeing_the_context_closes_it_too(void **state)
 	open_pair(&pair, (struct tls_pair_options){ PREPARED,
 						    .prepare = bios_close });
 	handed_over(ctx, pair.server);
+	SSL_free(pair.server);
+	pair.server = NULL;
 	tls_context_free(ctx);
 	assert_false(is_open(pair.fd[0]));
 	assert_int_equal(begin(&kind), 0);
@@ -352,6 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(its_records_reach_no_other_connection),
 		TEST(tls_close_closes_what_a_bio_would_have_closed),
+		TEST(its_bio_may_be_given_another_descriptor),
 		TEST(freeing_the_context_closes_it_too),
 		TEST(one_that_the_bio_leaves_open_stays_open),
 		TEST(declined_it_is_the_bios_to_close),
