@@ -238,6 +238,14 @@ int keygen_new_tls12(struct keygen **client, struct keygen **server,
 	return error;
 }
 
+void keygen_follow_nonce(struct keygen *gen, const uint8_t *record,
+			 uint64_t seq)
+{
+	uint64_t last = record_nonce_number(gen->format, record, seq - 1);
+
+	gen->nonce_ahead = last + 1 - seq;
+}
+
 /* ---- References -------------------------------------------------------- */
 
 struct keygen *keygen_get(struct keygen *gen)

@@ -390,6 +390,8 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 			&s.rx_gen);
 	if (ret)
 		return ret;
+	if (h->tx.proof_len)
+		keygen_follow_nonce(s.tx_gen, h->tx.proof, h->tx.seq);
 	ret = prove_both(ctx, s.tx_gen, s.rx_gen, h);
 	s.sealed_len = h->sealed_len;
 	if (!ret)
