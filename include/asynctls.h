@@ -285,9 +285,9 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache
  * mode: tls_read() and tls_close() then call the callback set with
  * SSL_CTX_sess_set_new_cb(), in the calling thread and without a lock, but it
- * must not close this connection. The connection keeps a reference to the SSL
- * for that until tls_close() (some 12 KB): do not use it for another one with
- * SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
+ * must not close this connection. Info and message callbacks are not called. The
+ * connection keeps a reference to the SSL for that until tls_close() (some
+ * 12 KB): do not use it for another one with SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
  * hand-over, and in a build without the CPU engine, tickets are skipped.
  *
  * On failure the SSL is as usable as before, and tls_last_error() says why:

@@ -464,10 +464,10 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	fd = conn->fd;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
+	if (feed)
+		tickets_feed(tickets, fd);
 	descriptor_release(&descriptor);
 	handoff_give_back(closes, fd); /* close(2) may linger */
-	if (feed)
-		tickets_feed(tickets);
 	tickets_free(tickets);
 	return n;
 }
@@ -546,7 +546,7 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
 	ctx_leave(ctx);
 	if (feed)
-		tickets_feed(conn->tickets);
+		tickets_feed(conn->tickets, conn->fd);
 	return n;
 }
 

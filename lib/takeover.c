@@ -352,7 +352,7 @@ static int want_tickets(struct start *s, struct tls_context *ctx,
 {
 	if (s->sealed_len || !ctx->core.dispatch.cpu || !tickets_wanted(ssl))
 		return 0;
-	s->tickets = tickets_new(ssl, s->rx_gen, s->rx_seq);
+	s->tickets = tickets_new(ssl, s->rx_gen, s->rx_seq, s->plain_max);
 	if (!s->tickets)
 		return error_set(-ENOMEM, "no memory for a connection");
 	return 0;
