@@ -73,18 +73,46 @@ static void side_lose(struct follow_side *side, int error, const char *why)
 	side->known = true;
 	side->lost = error;
 	side->lost_why = why;
-	wire_free(&side->last);
+	wire_free(&side->recent);
 	wire_free(&side->current);
 	wire_free(&side->tail);
 }
 
+/* Drop the oldest until there is room for the current one behind the others. */
+static void recent_make_room(struct follow_side *side)
+{
+	struct follow_wire *recent = &side->recent;
+	size_t at = 0;
+
+	while (side->recents &&
+	       (side->recents == FOLLOW_RECENT ||
+		recent->len - at + side->current.len > RECORD_WIRE_MAX)) {
+		at += RECORD_HEADER + ((size_t)recent->bytes[at + 3] << 8 |
+				       recent->bytes[at + 4]);
+		side->recents--;
+	}
+	recent->len -= at;
+	if (at && recent->len)
+		memmove(recent->bytes, recent->bytes + at, recent->len);
+}
+
 static void side_count(struct follow_side *side)
 {
-	struct follow_wire whole = side->current;
+	struct follow_wire *recent = &side->recent, whole = side->current;
 
-	side->current = side->last;
-	side->last = whole;
 	side->seq++;
+	recent_make_room(side);
+	if (side->recents && !wire_reserve(recent, recent->len + whole.len)) {
+		memcpy(recent->bytes + recent->len, whole.bytes, whole.len);
+		side->latest = recent->len;
+		recent->len += whole.len;
+		side->recents++;
+		return;
+	}
+	side->current = *recent;
+	*recent = whole;
+	side->latest = 0;
+	side->recents = 1;
 }
 
 /* In TLS 1.3 all that is protected looks like data. */
@@ -105,7 +133,7 @@ static void side_record_tls12(struct follow_side *side)
 	if (side->current.bytes[0] == RECORD_CHANGE_CIPHER_SPEC) {
 		side->known = true;
 		side->seq = 0;
-		side->last.len = 0;
+		side->recent.len = side->recents = 0;
 	} else if (side->known) {
 		side_count(side);
 	}
@@ -317,7 +345,7 @@ static void side_unwatch(struct follow_side *side, struct follow *state)
 static void side_reset(struct follow_side *side, struct follow *state)
 {
 	side_unwatch(side, state);
-	wire_free(&side->last);
+	wire_free(&side->recent);
 	wire_free(&side->current);
 	wire_free(&side->tail);
 	OPENSSL_cleanse(side, sizeof(*side));

@@ -300,9 +300,11 @@ static void copy_side(struct handoff_side *to, const struct follow_side *from)
 	memcpy(to->secret, from->secret, from->secret_len);
 	to->seq = from->seq;
 	to->number = from->number;
-	to->proof_len = from->last.len;
-	if (from->last.len)
-		memcpy(to->proof, from->last.bytes, from->last.len);
+	to->proof_len = from->recent.len;
+	to->proof_records = from->recents;
+	to->proof_last = from->latest;
+	if (from->recent.len)
+		memcpy(to->proof, from->recent.bytes, from->recent.len);
 }
 
 static int copy_tls12(struct keys_tls12 *to, const SSL *ssl, const char **why)

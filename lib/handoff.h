@@ -18,11 +18,12 @@
  * handoff_take() turns that into a struct handoff, or says why it will not; the
  * caller proves it, and only then calls handoff_commit().
  *
- * The proof, for each side with proof_len > 0: the record opens under (secret,
- * seq - 1), and if what is in it is a handshake record, that is whole messages
- * with no KeyUpdate among them. A KeyUpdate there would mean a libcrypto that
+ * The proof, for each side with proof_len > 0: the last record opens under
+ * (secret, seq - 1), and if what is in it is a handshake record, that ends with
+ * a message and has no KeyUpdate. A KeyUpdate there would mean a libcrypto that
  * does not log its new secrets, and secret and seq would be stale although the
  * record opens; half a message would mean that the rest of it is still to come.
+ * Where a message began in a record before, those before the last one show it.
  * A side with proof_len 0 has seq 0 and nothing to prove: its secret was logged
  * after the last record that went by.
  */
@@ -45,11 +46,13 @@ struct handoff_side {
 	uint64_t seq; /* of the next record */
 	unsigned number; /* KeyUpdates before this secret */
 	/*
-	 * The record before that, whole, as it was on the wire; proof_len 0
-	 * if there was none under this secret (then seq is 0).
+	 * The records before that, whole, as they were on the wire, as many as
+	 * are known and at least one; proof_len 0 if there was none under this
+	 * secret (then seq is 0).
 	 */
 	uint8_t proof[RECORD_WIRE_MAX];
-	size_t proof_len;
+	size_t proof_len, proof_last; /* where the last one begins */
+	unsigned proof_records;
 };
 
 struct handoff {

@@ -77,7 +77,8 @@ static void assert_proved(const struct keygen *gen,
 	assert_int_equal(side->seq == 0, side->proof_len == 0);
 	assert_non_null(content);
 	if (side->seq)
-		assert_true(open_record(gen, side->seq - 1, side->proof,
+		assert_true(open_record(gen, side->seq - 1,
+					side->proof + side->proof_last,
 					content, &type) >= 0);
 	free(content);
 }
