@@ -312,16 +312,23 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  *
  * On success data read by OpenSSL but not yet by the application comes first
  * out of tls_read(). The SSL may be freed at any time, even at once; do not
- * call SSL_read, SSL_write or SSL_shutdown on it again. The descriptor must
- * stay open until tls_close(), and stays the application's to close.
+ * call SSL_read, SSL_write or SSL_shutdown on it again, nor BIO_reset on a BIO
+ * of its.
+ *
+ * The descriptor must stay open until tls_close(), and stays the application's
+ * to close; but one that a BIO of the SSL would close (BIO_CLOSE: that of
+ * BIO_new_connect(), or accepted by BIO_do_accept()) is closed by tls_close(), or
+ * by SSL_free() if that comes later. One closed too early may be another
+ * connection's by then, which would get these records: where that one is to be
+ * handed over, too, it is declined. SO_RCVLOWAT is 1 until tls_close() gives it back.
  *
  * Session tickets (RFC 8446 4.6.1) that a client receives after that are given
  * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache
  * mode: tls_read() and tls_close() then call the callback set with
  * SSL_CTX_sess_set_new_cb(), in the calling thread and without a lock, but it
- * must not close this connection. The connection keeps a reference to the SSL
- * for that until tls_close() (some 12 KB): do not use it for another one with
- * SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
+ * must not close this connection. Info and message callbacks are not called. The
+ * connection keeps a reference to the SSL for that until tls_close() (some
+ * 12 KB): do not use it for another one with SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
  * hand-over, and in a build without the CPU engine, tickets are skipped.
  *
  * On failure the SSL is as usable as before, and tls_last_error() says why:
@@ -330,6 +337,7 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * -EOPNOTSUPP	a version or cipher suite this library does not carry, kTLS is
  *		in use already, or no engine has the cipher
  * -ENOTSOCK	the descriptor is no stream socket
+ * -EALREADY	the descriptor is that of another connection
  * -EBUSY	OpenSSL holds bytes that belong to the connection (records read
  *		ahead, an unfinished write), or a message or a renegotiation is
  *		under way: go on with SSL_read or SSL_write
@@ -398,7 +406,8 @@ struct tls_secrets {
 
 /*
  * Take over a connected stream socket from secrets. Copies what it needs.
- * Errors as above, and -E2BIG as tls_context_new().
+ * Errors as above, and -E2BIG as tls_context_new(); -ENOTCONN: the socket is not
+ * connected, or not any more.
  */
 int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 			const struct tls_secrets *secrets)
@@ -558,8 +567,8 @@ ssize_t tls_shutdown(struct tls_conn *conn) ASYNCTLS_API(shutdown);
  * they are lost, and close_notify with them. (With a time-out of 0 and a full
  * socket close_notify alone may be lost: 0 then, and the peer sees truncation.)
  * A connection whose writing failed returns that error; one whose reading alone
- * did, the count. The descriptor stays open: closing it is the application's.
- * NULL is allowed.
+ * did, the count. The descriptor stays open: closing it is the application's
+ * (but see tls_handoff() about BIO_CLOSE). NULL is allowed.
  *
  * The count is of the last bytes written, as that of tls_flush_timeout():
  * those in a record that an engine has not finished, in the open one, or in one

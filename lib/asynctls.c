@@ -482,9 +482,12 @@ ssize_t tls_shutdown(struct tls_conn *conn)
 ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 {
 	struct tls_context *ctx;
+	struct descriptor descriptor;
+	struct bio_st *closes;
 	struct tickets *tickets;
 	bool feed;
 	ssize_t n;
+	int fd;
 
 	if (!conn)
 		return 0;
@@ -498,10 +501,15 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	conn->tickets = NULL;
 	feed = tickets_seal(tickets, ctx->core.dispatch.cpu);
 	tickets_let_go(tickets);
+	descriptor = conn->descriptor;
+	closes = conn->closes;
+	fd = conn->fd;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
 	if (feed)
-		tickets_feed(tickets);
+		tickets_feed(tickets, fd);
+	descriptor_release(&descriptor);
+	handoff_give_back(closes, fd); /* close(2) may linger */
 	tickets_free(tickets);
 	return n;
 }
@@ -595,7 +603,7 @@ ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
 	ctx_leave(ctx);
 	if (feed)
-		tickets_feed(conn->tickets);
+		tickets_feed(conn->tickets, conn->fd);
 	return n;
 }
 

@@ -12,6 +12,7 @@
 #define ASYNCTLS_CONN_H
 
 #include "core.h"
+#include "descriptor.h"
 #include "rx.h"
 #include "ticket.h"
 #include "tx.h"
@@ -31,6 +32,8 @@ struct tls_conn {
 	struct list ready; /* the context's, to be reported by wait */
 	void *data;
 	int fd;
+	struct descriptor descriptor;
+	struct bio_st *closes; /* it, once it is given back; or NULL */
 	bool is_server;
 	struct account account;
 	struct tx tx;

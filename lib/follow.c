@@ -73,18 +73,46 @@ static void side_lose(struct follow_side *side, int error, const char *why)
 	side->known = true;
 	side->lost = error;
 	side->lost_why = why;
-	wire_free(&side->last);
+	wire_free(&side->recent);
 	wire_free(&side->current);
 	wire_free(&side->tail);
 }
 
+/* Drop the oldest until there is room for the current one behind the others. */
+static void recent_make_room(struct follow_side *side)
+{
+	struct follow_wire *recent = &side->recent;
+	size_t at = 0;
+
+	while (side->recents &&
+	       (side->recents == FOLLOW_RECENT ||
+		recent->len - at + side->current.len > RECORD_WIRE_MAX)) {
+		at += RECORD_HEADER + ((size_t)recent->bytes[at + 3] << 8 |
+				       recent->bytes[at + 4]);
+		side->recents--;
+	}
+	recent->len -= at;
+	if (at && recent->len)
+		memmove(recent->bytes, recent->bytes + at, recent->len);
+}
+
 static void side_count(struct follow_side *side)
 {
-	struct follow_wire whole = side->current;
+	struct follow_wire *recent = &side->recent, whole = side->current;
 
-	side->current = side->last;
-	side->last = whole;
 	side->seq++;
+	recent_make_room(side);
+	if (side->recents && !wire_reserve(recent, recent->len + whole.len)) {
+		memcpy(recent->bytes + recent->len, whole.bytes, whole.len);
+		side->latest = recent->len;
+		recent->len += whole.len;
+		side->recents++;
+		return;
+	}
+	side->current = *recent;
+	*recent = whole;
+	side->latest = 0;
+	side->recents = 1;
 }
 
 /* In TLS 1.3 all that is protected looks like data. */
@@ -105,7 +133,7 @@ static void side_record_tls12(struct follow_side *side)
 	if (side->current.bytes[0] == RECORD_CHANGE_CIPHER_SPEC) {
 		side->known = true;
 		side->seq = 0;
-		side->last.len = 0;
+		side->recent.len = side->recents = 0;
 	} else if (side->known) {
 		side_count(side);
 	}
@@ -178,6 +206,7 @@ static void side_follow(struct follow_side *side, const uint8_t *bytes,
 		if (!wire_complete(wire))
 			continue;
 		side_record(side);
+		side->fresh++;
 		if (len)
 			side->ahead = true;
 	}
@@ -216,6 +245,8 @@ static long watch(BIO *bio, int oper, const char *argp, size_t len, int argi,
 
 	if (!hook)
 		return ret;
+	if (hook->owner && oper == BIO_CB_READ && hook->owner->rx.hook == hook)
+		hook->owner->rx.fresh = 0;
 	if (hook->owner && oper == (BIO_CB_READ | BIO_CB_RETURN) && ret > 0)
 		hook_saw_read(hook, argp, *processed);
 	if (hook->owner && oper == (BIO_CB_WRITE | BIO_CB_RETURN))
@@ -314,7 +345,7 @@ static void side_unwatch(struct follow_side *side, struct follow *state)
 static void side_reset(struct follow_side *side, struct follow *state)
 {
 	side_unwatch(side, state);
-	wire_free(&side->last);
+	wire_free(&side->recent);
 	wire_free(&side->current);
 	wire_free(&side->tail);
 	OPENSSL_cleanse(side, sizeof(*side));
@@ -434,6 +465,22 @@ static bool side_saw_all(const struct follow_side *side, BIO *bio)
 }
 
 /*
+ * Has OpenSSL read past the record that changes the key? In the handshake it
+ * tells, or does not read ahead (3.2 and later). At a KeyUpdate those do not
+ * tell: they have a new record layer by then, which has not been given what the
+ * old one had left. Then it is known of a record alone.
+ */
+static bool read_past(const struct follow_side *side, const SSL *ssl)
+{
+	return SSL_has_pending(ssl) ||
+	       (side->logged && (side->fresh > 1 || side->current.len));
+}
+
+static const char read_past_update[] =
+	"OpenSSL read ahead, past a KeyUpdate of the peer's: "
+	"call SSL_CTX_set_read_ahead(ctx, 0) before the handshake";
+
+/*
  * Both ways the stream is between two records when this is called. OpenSSL
  * has flushed the last message under the old write key, be it Finished or
  * KeyUpdate; and it insists that such a message ends its record before it
@@ -446,9 +493,10 @@ static void side_start(struct follow_side *side, struct follow *state, SSL *ssl,
 	bool sending = side == &state->tx;
 	BIO *bio = sending ? SSL_get_wbio(ssl) : SSL_get_rbio(ssl);
 	unsigned number = side->logged ? side->number + 1 : 0;
+	bool past = !sending && read_past(side, ssl);
 	struct follow_wire tail = { 0 };
 
-	if (side_saw_all(side, bio) && !sending && SSL_has_pending(ssl)) {
+	if (past && side_saw_all(side, bio)) {
 		tail = side->tail;
 		side->tail = (struct follow_wire){ 0 };
 	}
@@ -462,8 +510,8 @@ static void side_start(struct follow_side *side, struct follow *state, SSL *ssl,
 		return;
 	side_watch(side, state, bio);
 	side->base = sending ? BIO_number_written(bio) : BIO_number_read(bio);
-	if (!sending && SSL_has_pending(ssl) && !tail.len)
-		side_lose(side, -EBUSY, read_ahead);
+	if (past && !tail.len)
+		side_lose(side, -EBUSY, number ? read_past_update : read_ahead);
 }
 
 static void note_line(SSL *ssl, const char *line)

@@ -16,7 +16,14 @@
 #include "cipher.h"
 #include "record.h"
 
-enum { FOLLOW_RANDOM = 32 };
+enum {
+	FOLLOW_RANDOM = 32,
+	/*
+	 * So many records at most are kept of a direction: what a handshake
+	 * message may be spread over.
+	 */
+	FOLLOW_RECENT = 32,
+};
 
 /* A record as it goes by. */
 struct follow_wire {
@@ -30,6 +37,11 @@ struct follow_side {
 	bool logged;  /* TLS 1.3: when its secret was */
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
+	/*
+	 * Records that ended in the latest read. OpenSSL reads when it has not a
+	 * whole one left: all before these it has taken.
+	 */
+	unsigned fresh;
 	bool keeps_tail;
 	int lost; /* -errno if the records could not be followed, and why */
 	const char *lost_why;
@@ -37,7 +49,11 @@ struct follow_side {
 	size_t secret_len;
 	uint64_t seq;
 	unsigned number; /* KeyUpdates before */
-	struct follow_wire last, current;
+	struct follow_wire current;
+	/* whole ones before it, in RECORD_WIRE_MAX bytes; the latest always */
+	struct follow_wire recent;
+	unsigned recents;
+	size_t latest; /* where that one begins */
 	/*
 	 * Received in the handshake, no more than OpenSSL can hold of it; from
 	 * the start on only where OpenSSL has read ahead then: what it has of

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
@@ -299,9 +300,11 @@ static void copy_side(struct handoff_side *to, const struct follow_side *from)
 	memcpy(to->secret, from->secret, from->secret_len);
 	to->seq = from->seq;
 	to->number = from->number;
-	to->proof_len = from->last.len;
-	if (from->last.len)
-		memcpy(to->proof, from->last.bytes, from->last.len);
+	to->proof_len = from->recent.len;
+	to->proof_records = from->recents;
+	to->proof_last = from->latest;
+	if (from->recent.len)
+		memcpy(to->proof, from->recent.bytes, from->recent.len);
 }
 
 static int copy_tls12(struct keys_tls12 *to, const SSL *ssl, const char **why)
@@ -355,6 +358,7 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	 */
 	ERR_set_mark();
 	h->is_server = SSL_is_server(ssl);
+	h->ignore_eof = SSL_get_options(ssl) & SSL_OP_IGNORE_UNEXPECTED_EOF;
 	error = take(h, ssl, why);
 	ERR_pop_to_mark();
 	if (error)
@@ -362,10 +366,35 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	return error;
 }
 
-void handoff_commit(SSL *ssl)
+BIO *handoff_commit(SSL *ssl)
 {
+	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl), *closes;
+
 	follow_end(ssl);
+	/* The number would be another connection's when they are freed. */
+	closes = BIO_get_close(rbio) ? rbio :
+		 BIO_get_close(wbio) ? wbio :
+				       NULL;
+	if (closes)
+		BIO_up_ref(closes);
+	BIO_set_close(rbio, BIO_NOCLOSE);
+	BIO_set_close(wbio, BIO_NOCLOSE);
 	SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	return closes;
+}
+
+/* A connect BIO frees what it has only when it closes. */
+void handoff_give_back(BIO *bio, int fd)
+{
+	if (!bio)
+		return;
+	ERR_set_mark();
+	if (BIO_get_fd(bio, NULL) == fd)
+		BIO_set_close(bio, BIO_CLOSE);
+	else
+		close(fd); /* the BIO has been given another one */
+	BIO_free(bio);
+	ERR_pop_to_mark();
 }
 
 void handoff_wipe(struct handoff *h)

@@ -18,11 +18,12 @@
  * handoff_take() turns that into a struct handoff, or says why it will not; the
  * caller proves it, and only then calls handoff_commit().
  *
- * The proof, for each side with proof_len > 0: the record opens under (secret,
- * seq - 1), and if what is in it is a handshake record, that is whole messages
- * with no KeyUpdate among them. A KeyUpdate there would mean a libcrypto that
+ * The proof, for each side with proof_len > 0: the last record opens under
+ * (secret, seq - 1), and if what is in it is a handshake record, that ends with
+ * a message and has no KeyUpdate. A KeyUpdate there would mean a libcrypto that
  * does not log its new secrets, and secret and seq would be stale although the
  * record opens; half a message would mean that the rest of it is still to come.
+ * Where a message began in a record before, those before the last one show it.
  * A side with proof_len 0 has seq 0 and nothing to prove: its secret was logged
  * after the last record that went by.
  */
@@ -35,6 +36,7 @@
 #include "keys.h"
 #include "record.h"
 
+struct bio_st;
 struct ssl_st;
 struct ssl_ctx_st;
 
@@ -44,11 +46,13 @@ struct handoff_side {
 	uint64_t seq; /* of the next record */
 	unsigned number; /* KeyUpdates before this secret */
 	/*
-	 * The record before that, whole, as it was on the wire; proof_len 0
-	 * if there was none under this secret (then seq is 0).
+	 * The records before that, whole, as they were on the wire, as many as
+	 * are known and at least one; proof_len 0 if there was none under this
+	 * secret (then seq is 0).
 	 */
 	uint8_t proof[RECORD_WIRE_MAX];
-	size_t proof_len;
+	size_t proof_len, proof_last; /* where the last one begins */
+	unsigned proof_records;
 };
 
 struct handoff {
@@ -56,6 +60,7 @@ struct handoff {
 	int fd;
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
+	bool ignore_eof;  /* SSL_OP_IGNORE_UNEXPECTED_EOF is set */
 	struct keys_tls12 tls12;
 	uint8_t client_random[32];
 	struct handoff_side tx, rx;
@@ -90,10 +95,17 @@ int handoff_take(struct handoff *h, struct ssl_st *ssl, const char **why);
 /*
  * The connection is ours: take the BIO callbacks off, wipe what was kept, and
  * mark the SSL as shut down so that SSL_free() sends nothing and keeps the
- * session resumable. Only after handoff_take() said 0. A BIO that was made with
- * BIO_CLOSE still closes the descriptor when it is freed.
+ * session resumable. Only after handoff_take() said 0.
+ *
+ * From now on no BIO of the SSL closes the descriptor. Returns that which would
+ * have (BIO_CLOSE), with a reference, or NULL.
  */
-void handoff_commit(struct ssl_st *ssl);
+struct bio_st *handoff_commit(struct ssl_st *ssl);
+/*
+ * This one may close the descriptor again, which it does when it is freed: now,
+ * unless the SSL is still there. NULL is fine.
+ */
+void handoff_give_back(struct bio_st *bio, int fd);
 
 /* Wipe h. */
 void handoff_wipe(struct handoff *h);

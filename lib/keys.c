@@ -2,13 +2,16 @@
 #include "keys.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <openssl/provider.h>
 
 #include "secret.h"
 
@@ -34,13 +37,40 @@ static int expand_label(EVP_KDF_CTX *kdf, const struct suite *suite,
 	return EVP_KDF_derive(kdf, out, len, params) == 1 ? 0 : -EIO;
 }
 
-static EVP_KDF_CTX *kdf_new(const char *name)
-{
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, name, NULL);
-	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+/*
+ * In a library context of our own: what the application makes of the default
+ * one, by its configuration or for a thread, is not meant for a worker's
+ * KeyUpdates, and that of an SSL_CTX is not to be had. It stays for good.
+ */
+static EVP_KDF *tls13_kdf, *tls12_prf;
 
-	EVP_KDF_free(kdf);
-	return ctx;
+static void fetch(void)
+{
+	OSSL_LIB_CTX *own = OSSL_LIB_CTX_new();
+
+	if (!own || !OSSL_PROVIDER_load(own, "default"))
+		return;
+	tls13_kdf = EVP_KDF_fetch(own, "TLS13-KDF", NULL);
+	tls12_prf = EVP_KDF_fetch(own, "TLS1-PRF", NULL);
+}
+
+/*
+ * Between this and kdf_end() OpenSSL's error queue may get longer: it is put
+ * right there, since it is the application's.
+ */
+static EVP_KDF_CTX *kdf_begin(EVP_KDF *const *kdf)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	ERR_set_mark();
+	pthread_once(&once, fetch);
+	return *kdf ? EVP_KDF_CTX_new(*kdf) : NULL;
+}
+
+static void kdf_end(EVP_KDF_CTX *ctx)
+{
+	EVP_KDF_CTX_free(ctx);
+	ERR_pop_to_mark();
 }
 
 static void wipe_free(struct keygen *gen)
@@ -83,10 +113,10 @@ int keygen_new(struct keygen **gen, const struct suite *suite,
 		return -ENOMEM;
 	memcpy(new->secret, secret, suite->digest_len);
 
-	kdf = kdf_new("TLS13-KDF");
+	kdf = kdf_begin(&tls13_kdf);
 	if (kdf)
 		error = expand_keys(new, kdf);
-	EVP_KDF_CTX_free(kdf);
+	kdf_end(kdf);
 	if (error) {
 		wipe_free(new);
 		return error;
@@ -106,14 +136,14 @@ void keygen_log(struct keygen *gen, const struct keylog *log, bool of_client,
 int keygen_next(struct keygen **next, const struct keygen *gen)
 {
 	uint8_t secret[CIPHER_SECRET_MAX];
-	EVP_KDF_CTX *kdf = kdf_new("TLS13-KDF");
+	EVP_KDF_CTX *kdf = kdf_begin(&tls13_kdf);
 	int error = -EIO;
 
 	if (kdf)
 		error = expand_label(kdf, gen->suite, gen->secret,
 				     "traffic upd", secret,
 				     gen->suite->digest_len);
-	EVP_KDF_CTX_free(kdf);
+	kdf_end(kdf);
 	if (!error)
 		error = keygen_new(next, gen->suite, secret);
 	if (!error && gen->log) {
@@ -164,7 +194,7 @@ static int expand_block(const struct suite *suite,
 			const struct keys_tls12 *from, uint8_t *block,
 			size_t len)
 {
-	EVP_KDF_CTX *kdf = kdf_new("TLS1-PRF");
+	EVP_KDF_CTX *kdf = kdf_begin(&tls12_prf);
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
 						 (char *)suite->digest, 0),
@@ -184,7 +214,7 @@ static int expand_block(const struct suite *suite,
 	};
 	bool ok = kdf && EVP_KDF_derive(kdf, block, len, params) == 1;
 
-	EVP_KDF_CTX_free(kdf);
+	kdf_end(kdf);
 	return ok ? 0 : -EIO;
 }
 
@@ -220,6 +250,14 @@ int keygen_new_tls12(struct keygen **client, struct keygen **server,
 	}
 	OPENSSL_cleanse(block, sizeof(block));
 	return error;
+}
+
+void keygen_follow_nonce(struct keygen *gen, const uint8_t *record,
+			 uint64_t seq)
+{
+	uint64_t last = record_nonce_number(gen->format, record, seq - 1);
+
+	gen->nonce_ahead = last + 1 - seq;
 }
 
 /* ---- References -------------------------------------------------------- */

@@ -23,6 +23,8 @@ struct keygen {
 	uint8_t secret[CIPHER_SECRET_MAX]; /* TLS 1.3 */
 	uint8_t key[CIPHER_KEY_MAX];
 	uint8_t iv[RECORD_NONCE];
+	/* TLS 1.2, a part of the nonce on the wire: what is ahead of seq in it */
+	uint64_t nonce_ahead;
 	struct {
 		struct engine *engine;
 		struct engine_key *key;
@@ -51,6 +53,20 @@ int keygen_new(struct keygen **gen, const struct suite *suite,
 /* Both generations of a TLS 1.2 suite (RFC 5246 6.3), or neither. As above. */
 int keygen_new_tls12(struct keygen **client, struct keygen **server,
 		     const struct suite *suite, const struct keys_tls12 *from);
+
+/* The number that goes into the nonce of record seq which is to be sealed. */
+static inline uint64_t keygen_nonce_number(const struct keygen *gen,
+					   uint64_t seq)
+{
+	return seq + gen->nonce_ahead;
+}
+
+/*
+ * This record was the one before number seq: where its nonce is on the wire,
+ * those that are sealed from now on go on from it, whatever it began with.
+ */
+void keygen_follow_nonce(struct keygen *gen, const uint8_t *record,
+			 uint64_t seq);
 
 /*
  * Have keygen_next() log the generations that follow. The log must be there as

@@ -95,7 +95,7 @@ struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq)
 		.state = SLOT_OPEN,
 	};
 	list_init(&slot->flying);
-	record_nonce(slot->op.nonce, gen->iv, seq);
+	record_nonce(slot->op.nonce, gen->iv, keygen_nonce_number(gen, seq));
 	return slot;
 }
 
@@ -130,7 +130,7 @@ void queue_rebind(struct slot *slot, struct keygen *gen, uint64_t seq)
 	slot->gen = gen;
 	slot->seq = seq;
 	slot->state = SLOT_OPEN;
-	record_nonce(slot->op.nonce, gen->iv, seq);
+	record_nonce(slot->op.nonce, gen->iv, keygen_nonce_number(gen, seq));
 }
 
 static void release(struct slot *slot, struct pool_account *account)

@@ -63,11 +63,11 @@ static void put_header(uint8_t header[RECORD_HEADER], uint8_t type,
 }
 
 void record_put_prefix(const struct record_format *format, uint8_t *wire,
-		       uint8_t type, uint64_t seq, size_t body_len)
+		       uint8_t type, uint64_t number, size_t body_len)
 {
 	put_header(wire, format->hides_type ? RECORD_DATA : type, body_len);
 	if (format->prefix > RECORD_HEADER)
-		put_number(wire + RECORD_HEADER, seq);
+		put_number(wire + RECORD_HEADER, number);
 }
 
 /* Types there are outside; in TLS 1.2 the alerts and messages as well. */

@@ -97,11 +97,12 @@ size_t record_iv_len(const struct record_format *format);
 size_t record_lead(const struct record_format *format);
 
 /*
- * Write what precedes the sealed bytes of record number seq: format->prefix
- * bytes. body_len is what the header announces.
+ * Write what precedes the sealed bytes of a record: format->prefix bytes.
+ * number is the part of its nonce that is on the wire, if one is; body_len what
+ * the header announces.
  */
 void record_put_prefix(const struct record_format *format, uint8_t *wire,
-		       uint8_t type, uint64_t seq, size_t body_len);
+		       uint8_t type, uint64_t number, size_t body_len);
 
 /*
  * The body length that a received header announces, or -EPROTO (no protected

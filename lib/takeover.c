@@ -44,26 +44,49 @@ static int open_now(struct tls_context *ctx, struct slot *slot)
 	return slot->op.result;
 }
 
-/*
- * 0 for whole post-handshake messages of which none changes the key;
- * -EINPROGRESS if a certificate is asked for there.
- */
-static int check_messages(const uint8_t *message, size_t len)
+/* Handshake messages in record after record. */
+struct messages {
+	uint8_t header[4];
+	unsigned have;
+	size_t left;
+	bool asked;   /* a certificate is asked for */
+	bool updated; /* a KeyUpdate is among them */
+};
+
+static void messages_add(struct messages *m, const uint8_t *content, size_t len)
 {
-	int ret = 0;
+	const uint8_t *const end = content + len;
 
-	while (len >= 4 && message[0] != MESSAGE_KEY_UPDATE) {
-		size_t size = 4 + ((size_t)message[1] << 16 |
-				   (size_t)message[2] << 8 | message[3]);
+	for (;;) {
+		size_t n = min_size((size_t)(end - content), m->left);
 
-		if (len < size)
-			return -EPROTO;
-		if (message[0] == MESSAGE_CERTIFICATE_REQUEST)
-			ret = -EINPROGRESS;
-		message += size;
-		len -= size;
+		content += n;
+		m->left -= n;
+		if (content == end)
+			return;
+		m->header[m->have++] = *content++;
+		if (m->have < sizeof(m->header))
+			continue;
+		m->have = 0;
+		m->left = (size_t)m->header[1] << 16 |
+			  (size_t)m->header[2] << 8 | m->header[3];
+		m->asked |= m->header[0] == MESSAGE_CERTIFICATE_REQUEST;
+		m->updated |= m->header[0] == MESSAGE_KEY_UPDATE;
 	}
-	return len ? -EPROTO : ret;
+}
+
+static bool messages_whole(const struct messages *m)
+{
+	return !m->have && !m->left;
+}
+
+static size_t wire_len(const uint8_t *record, size_t have)
+{
+	size_t len = RECORD_HEADER;
+
+	if (have >= len)
+		len += (size_t)record[3] << 8 | record[4];
+	return len;
 }
 
 /* Open a whole record into room: what is in it, or -errno. */
@@ -96,31 +119,68 @@ static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
 			      type);
 }
 
-/* The record before the next one must open, and leave things as they are. */
+/*
+ * The last record has the end of a message which began before it, or so it
+ * seems. A message begins where the key does, and after data.
+ */
+static int prove_run(struct tls_context *ctx, struct keygen *gen,
+		     const struct handoff_side *side, uint8_t *room)
+{
+	uint64_t seq = side->seq - side->proof_records;
+	const uint8_t *record = side->proof;
+	struct messages messages = { 0 };
+	bool known = !seq;
+
+	for (; seq < side->seq; seq++) {
+		size_t len = wire_len(record, RECORD_HEADER);
+		uint8_t type, *content;
+		ssize_t n = open_record(ctx, gen, record, len, seq, room, &type,
+					&content);
+
+		if (n < 0)
+			return (int)n;
+		if (type == RECORD_HANDSHAKE && known) {
+			messages_add(&messages, content, (size_t)n);
+		} else if (type == RECORD_DATA) {
+			messages = (struct messages){ 0 };
+			known = true;
+		}
+		record += len;
+	}
+	if (!known)
+		return -ENODATA;
+	if (messages.updated)
+		return -EPROTO;
+	if (!messages_whole(&messages))
+		return -ENOMSG;
+	return messages.asked ? -EINPROGRESS : 0;
+}
+
+/*
+ * The record before the next one must open, and leave things as they are. 0;
+ * -EINPROGRESS if a certificate is asked for in it; -ENOMSG, -ENODATA: a message
+ * has not ended, or nobody knows.
+ */
 static int prove(struct tls_context *ctx, struct keygen *gen,
 		 const struct handoff_side *side, uint8_t *room)
 {
+	struct messages messages = { 0 };
 	uint8_t type, *content;
 	ssize_t n;
 
 	if (!side->proof_len)
 		return 0;
-	n = open_record(ctx, gen, side->proof, side->proof_len, side->seq - 1,
-			room, &type, &content);
+	n = open_record(ctx, gen, side->proof + side->proof_last,
+			side->proof_len - side->proof_last, side->seq - 1, room,
+			&type, &content);
 	if (n < 0)
 		return (int)n;
 	if (type != RECORD_HANDSHAKE)
 		return 0;
-	return check_messages(content, (size_t)n);
-}
-
-static size_t wire_len(const uint8_t *record, size_t have)
-{
-	size_t len = RECORD_HEADER;
-
-	if (have >= len)
-		len += (size_t)record[3] << 8 | record[4];
-	return len;
+	messages_add(&messages, content, (size_t)n);
+	if (messages.updated || !messages_whole(&messages))
+		return prove_run(ctx, gen, side, room);
+	return messages.asked ? -EINPROGRESS : 0;
 }
 
 /*
@@ -185,6 +245,14 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 		return error_set(-EBUSY, "the client was asked for a "
 				 "certificate: go on with SSL_read() until it "
 				 "has come, then with SSL_write()");
+	if (ret == -ENOMSG)
+		return error_set(-EBUSY, "half a handshake message has come: "
+				 "go on with SSL_read() until the rest has");
+	if (ret == -ENODATA)
+		return error_set(-EBUSY, "the latest handshake message is in "
+				 "more records than can be looked at: go on "
+				 "with SSL_read() or SSL_write() until there "
+				 "was data behind it");
 	if (ret)
 		return error_set(-EPROTO, "the latest record does not open "
 				 "under the key of the handshake: was there a "
@@ -194,6 +262,17 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 }
 
 /* ---- Making the connection --------------------------------------------- */
+
+static int check_connected(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	if (!getpeername(fd, (struct sockaddr *)&peer, &len))
+		return 0;
+	return error_set(-errno, "descriptor %d is not connected, or not any "
+			 "more: %s", fd, strerror(errno));
+}
 
 static int check_socket(int fd)
 {
@@ -206,7 +285,7 @@ static int check_socket(int fd)
 	if (type != SOCK_STREAM)
 		return error_set(-ENOTSOCK, "descriptor %d is no stream socket",
 				 fd);
-	return 0;
+	return check_connected(fd);
 }
 
 static int check_engine(struct tls_context *ctx, const struct suite *suite)
@@ -308,6 +387,14 @@ static void apply_options(struct tls_conn *conn, const struct start *s)
 		conn->tx.window = o->send_window;
 }
 
+static void destroy_conn(struct tls_conn *conn)
+{
+	tx_destroy(&conn->tx);
+	rx_destroy(&conn->rx);
+	free(conn->keylog);
+	free(conn);
+}
+
 static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		     const struct start *s)
 {
@@ -322,20 +409,25 @@ static int make_conn(struct tls_conn **out, struct tls_context *ctx,
 		s->tx_seq);
 	rx_init(&conn->rx, core, &conn->todo, &conn->account, s->fd, s->rx_gen,
 		s->rx_seq);
+	/* each may have asked for one of the peer's, which may be under way */
+	conn->tx.asked = s->tx_number;
 	conn->rx.control = conn_control;
 	conn->tickets = s->tickets;
 	conn_limit(conn, s->plain_max);
 	apply_options(conn, s);
+	ret = descriptor_hold(&conn->descriptor, s->fd);
+	if (ret) {
+		destroy_conn(conn);
+		return ret;
+	}
 	ret = start_keylog(conn, s);
 	if (!ret)
 		ret = rx_preload_plain(&conn->rx, s->plain, s->plain_len);
 	if (!ret)
 		ret = rx_preload_sealed(&conn->rx, s->sealed, s->sealed_len);
 	if (ret) {
-		tx_destroy(&conn->tx);
-		rx_destroy(&conn->rx);
-		free(conn->keylog);
-		free(conn);
+		descriptor_release(&conn->descriptor);
+		destroy_conn(conn);
 		return error_set(ret, "no memory for a connection");
 	}
 	*out = conn;
@@ -353,7 +445,7 @@ static int want_tickets(struct start *s, struct tls_context *ctx,
 {
 	if (s->sealed_len || !ctx->core.dispatch.cpu || !tickets_wanted(ssl))
 		return 0;
-	s->tickets = tickets_new(ssl, s->rx_gen, s->rx_seq);
+	s->tickets = tickets_new(ssl, s->rx_gen, s->rx_seq, s->plain_max);
 	if (!s->tickets)
 		return error_set(-ENOMEM, "no memory for a connection");
 	return 0;
@@ -372,6 +464,7 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 	if (ret)
 		return error_set(ret, "%s", why);
 	s = (struct start){
+		.ignore_eof = h->ignore_eof,
 		.fd = h->fd,
 		.is_server = h->is_server,
 		.tx_seq = h->tx.seq,
@@ -394,6 +487,9 @@ static int take(struct tls_conn **out, struct tls_context *ctx,
 			&s.rx_gen);
 	if (ret)
 		return ret;
+	if (h->tx.proof_len)
+		keygen_follow_nonce(s.tx_gen, h->tx.proof + h->tx.proof_last,
+				    h->tx.seq);
 	ret = prove_both(ctx, s.tx_gen, s.rx_gen, h);
 	s.sealed_len = h->sealed_len;
 	if (!ret)
@@ -419,7 +515,7 @@ int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(-ENOMEM, "no memory for a hand-over");
 	ret = take(out, ctx, ssl, options, h);
 	if (!ret) {
-		handoff_commit(ssl);
+		(*out)->closes = handoff_commit(ssl);
 		ctx_add(ctx, *out);
 	}
 	handoff_wipe(h);

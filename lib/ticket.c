@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ticket.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct tickets {
 	uint8_t random[RANDOM]; /* the client's: which handshake this is */
 	struct keygen *gen;
 	uint64_t seq;
+	size_t plain_max; /* content of a record */
 	uint8_t *waiting; /* messages */
 	size_t len, room;
 	size_t left;         /* of the last one, still to come */
@@ -40,7 +42,8 @@ bool tickets_wanted(SSL *ssl)
 	       (mode & SSL_SESS_CACHE_CLIENT);
 }
 
-struct tickets *tickets_new(SSL *ssl, struct keygen *gen, uint64_t seq)
+struct tickets *tickets_new(SSL *ssl, struct keygen *gen, uint64_t seq,
+			    size_t plain_max)
 {
 	struct tickets *t = calloc(1, sizeof(*t));
 
@@ -51,6 +54,7 @@ struct tickets *tickets_new(SSL *ssl, struct keygen *gen, uint64_t seq)
 	SSL_get_client_random(ssl, t->random, RANDOM);
 	t->gen = keygen_get(gen);
 	t->seq = seq;
+	t->plain_max = plain_max;
 	SSL_free_buffers(ssl);
 	atomic_init(&t->refused, false);
 	atomic_init(&t->feeding, false);
@@ -170,7 +174,7 @@ static bool seal_all(struct tickets *t, struct engine *engine)
 	if (!key)
 		return false;
 	for (done = 0; done < t->len; done += n) {
-		n = min_size(t->len - done, RECORD_PLAIN_MAX);
+		n = min_size(t->len - done, t->plain_max);
 		if (!seal(t, engine, key, t->waiting + done, n))
 			return false;
 	}
@@ -183,7 +187,7 @@ bool tickets_seal(struct tickets *t, struct engine *engine)
 
 	if (!t || !t->len || t->left || atomic_load(&t->feeding))
 		return false;
-	records = t->len / RECORD_PLAIN_MAX + 1;
+	records = t->len / t->plain_max + 1;
 	t->sealed = malloc(t->len + records * RECORD_OVERHEAD);
 	if (!t->sealed)
 		return false; /* another time */
@@ -226,8 +230,98 @@ static bool read_all(SSL *ssl)
 	return SSL_get_error(ssl, n) == SSL_ERROR_WANT_READ;
 }
 
-/* An alert, if OpenSSL has one to send, must not go to the socket. */
-static bool read_from(SSL *ssl, BIO *records, BIO *answers)
+/* ---- The BIO ----------------------------------------------------------- */
+
+/*
+ * Reads the records; what is written, an alert if OpenSSL has one to send, must
+ * not go to the socket. The application may ask it for the descriptor.
+ */
+struct records {
+	const uint8_t *at;
+	size_t left;
+	int fd;
+};
+
+static BIO_METHOD *method;
+
+static int records_read(BIO *bio, char *out, int len)
+{
+	struct records *from = BIO_get_data(bio);
+	size_t n = min_size((size_t)len, from->left);
+
+	BIO_clear_retry_flags(bio);
+	if (!n) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	memcpy(out, from->at, n);
+	from->at += n;
+	from->left -= n;
+	return (int)n;
+}
+
+static int records_write(BIO *bio, const char *in, int len)
+{
+	(void)bio, (void)in;
+	return len;
+}
+
+static long records_ctrl(BIO *bio, int command, long number, void *where)
+{
+	const struct records *from = BIO_get_data(bio);
+
+	(void)number;
+	switch (command) {
+	case BIO_C_GET_FD:
+		if (where)
+			*(int *)where = from->fd;
+		return from->fd;
+	case BIO_CTRL_PENDING:
+		return (long)from->left;
+	case BIO_CTRL_FLUSH:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static int records_create(BIO *bio)
+{
+	BIO_set_init(bio, 1);
+	return 1;
+}
+
+static void make_method(void)
+{
+	int type = BIO_get_new_index();
+
+	if (type < 0)
+		return;
+	type |= BIO_TYPE_DESCRIPTOR | BIO_TYPE_SOURCE_SINK;
+	method = BIO_meth_new(type, "session tickets");
+	if (!method)
+		return;
+	BIO_meth_set_read(method, records_read);
+	BIO_meth_set_write(method, records_write);
+	BIO_meth_set_ctrl(method, records_ctrl);
+	BIO_meth_set_create(method, records_create);
+}
+
+static BIO *bio_of(struct records *from)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	BIO *bio;
+
+	pthread_once(&once, make_method);
+	bio = method ? BIO_new(method) : NULL;
+	if (bio)
+		BIO_set_data(bio, from);
+	return bio;
+}
+
+/* ---- Reading from it --------------------------------------------------- */
+
+static bool read_from(SSL *ssl, BIO *records)
 {
 	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
 	bool done;
@@ -237,9 +331,9 @@ static bool read_from(SSL *ssl, BIO *records, BIO *answers)
 	if (wbio)
 		BIO_up_ref(wbio);
 	BIO_up_ref(records);
-	BIO_up_ref(answers);
+	BIO_up_ref(records);
 	SSL_set0_rbio(ssl, records);
-	SSL_set0_wbio(ssl, answers);
+	SSL_set0_wbio(ssl, records);
 	SSL_set_shutdown(ssl, 0);
 	done = read_all(ssl);
 	SSL_set_shutdown(ssl, SHUT);
@@ -248,22 +342,39 @@ static bool read_from(SSL *ssl, BIO *records, BIO *answers)
 	return done;
 }
 
-void tickets_feed(struct tickets *t)
+static void ignore_info(const SSL *ssl, int where, int ret)
 {
-	BIO *records = BIO_new_mem_buf(t->sealed, (int)t->sealed_len);
-	BIO *answers = BIO_new(BIO_s_mem());
+	(void)ssl, (void)where, (void)ret;
+}
+
+/* What the callback for messages was, nobody can ask. */
+static bool read_quietly(SSL *ssl, BIO *records)
+{
+	void (*info)(const SSL *, int, int) = SSL_get_info_callback(ssl);
+	bool done;
+
+	SSL_set_msg_callback(ssl, NULL);
+	SSL_set_info_callback(ssl, ignore_info);
+	done = read_from(ssl, records);
+	SSL_set_info_callback(ssl, info);
+	return done;
+}
+
+void tickets_feed(struct tickets *t, int fd)
+{
+	struct records from = { t->sealed, t->sealed_len, fd };
 	bool done = false;
+	BIO *records;
 
 	/* What this leaves in the error queue, SSL_get_error() would read. */
 	ERR_set_mark();
-	if (records && answers && still_ours(t->ssl, t)) {
-		BIO_set_mem_eof_return(records, -1);
-		done = read_from(t->ssl, records, answers);
+	records = bio_of(&from);
+	if (records && still_ours(t->ssl, t)) {
+		done = read_quietly(t->ssl, records);
 		SSL_free_buffers(t->ssl);
 	}
-	ERR_pop_to_mark();
 	BIO_free(records);
-	BIO_free(answers);
+	ERR_pop_to_mark();
 	wipe(t->sealed, t->sealed_len);
 	t->sealed = NULL;
 	if (!done)

@@ -37,11 +37,11 @@ bool tickets_wanted(struct ssl_st *ssl);
 
 /*
  * For an SSL which is being handed over and holds no part of a record, with
- * the generation and sequence number of the next record it would read. Takes
- * references. NULL: no memory.
+ * the generation and sequence number of the next record it would read, and the
+ * content it takes in one at most. Takes references. NULL: no memory.
  */
 struct tickets *tickets_new(struct ssl_st *ssl, struct keygen *gen,
-			    uint64_t seq);
+			    uint64_t seq, size_t plain_max);
 /* Drop the key generation; nothing is sealed from now on. */
 void tickets_let_go(struct tickets *t);
 /*
@@ -63,7 +63,10 @@ void tickets_add(struct tickets *t, const uint8_t *bytes, size_t len);
  * tickets_feed() is to be called now; until that has returned, false.
  */
 bool tickets_seal(struct tickets *t, struct engine *engine);
-/* Have OpenSSL read it. Calls the application's callbacks in this thread. */
-void tickets_feed(struct tickets *t);
+/*
+ * Have OpenSSL read it. Calls the application's callback for sessions in this
+ * thread, and no other: it may have done away with what they need, its SSL.
+ */
+void tickets_feed(struct tickets *t, int fd);
 
 #endif

@@ -46,7 +46,8 @@ static void sealed(struct tx *tx, struct slot *slot)
 {
 	bool failed = slot->op.result != 0;
 
-	record_put_prefix(slot->gen->format, slot->wire, slot->type, slot->seq,
+	record_put_prefix(slot->gen->format, slot->wire, slot->type,
+			  keygen_nonce_number(slot->gen, slot->seq),
 			  slot->wire_len - RECORD_HEADER);
 	if (queue_completed(&tx->queue, slot, failed))
 		tx->account->stats.out_of_order++;

@@ -18,6 +18,8 @@
 void prepare_for_handoff(SSL_CTX *ctx);
 /* Have the client ask for records of at most 512 bytes (RFC 6066 4). */
 void limit_fragments(SSL *server, SSL *client);
+/* ... and offer what OpenSSL 3.2 and later leave out by default (CCM_8). */
+void prepare_without_security_level(SSL_CTX *ctx);
 /* Among the initializers of struct tls_pair_options. */
 #define PREPARED .prepare_ctx = prepare_for_handoff
 

@@ -8,7 +8,7 @@ lib=$(cd "$(dirname "${BASH_SOURCE[0]}")/../lib" && pwd)
 declare -A level=(
 	[asynctls]=-1 [util]=0 [error]=0 [cipher]=0 [engine]=1
 	[record]=1 [pool]=1 [ring]=1 [sized]=1 [source]=1 [secret]=1 [keylog]=1
-	[stats]=2
+	[stats]=2 [descriptor]=1
 	[known_answer]=2 [keys]=2 [engine_cpu]=2
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5

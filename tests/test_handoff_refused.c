@@ -52,13 +52,13 @@ static void a_short_tag_is_refused(void **state)
 	(void)state;
 	assert_unfit(
 		(struct tls_pair_options){
-			PREPARED,
+			.prepare_ctx = prepare_without_security_level,
 			.suite = "TLS_AES_128_CCM_8_SHA256",
 		},
 		-EOPNOTSUPP, "a tag of 8 bytes");
 	assert_unfit(
 		(struct tls_pair_options){
-			PREPARED,
+			.prepare_ctx = prepare_without_security_level,
 			.version = TLS1_2_VERSION,
 			.suite = "ECDHE-ECDSA-AES256-CCM8",
 		},

@@ -9,10 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 #include <openssl/core_names.h>
 
+#include "handed.h"
 #include "handoff_check.h"
 
 /* Among the initializers of struct tls_pair_options. */
@@ -316,6 +318,56 @@ static void records_read_ahead_are_refused(void **state)
 	tls_pair_free(&pair);
 }
 
+/* ---- Nonces ------------------------------------------------------------ */
+
+/* The part on the wire of the next record for the client, with its length. */
+static uint64_t next_explicit(int fd)
+{
+	uint8_t record[200];
+	uint64_t number = 0;
+	size_t len;
+
+	assert_int_equal(recv(fd, record, 5, MSG_WAITALL), 5);
+	len = (size_t)record[3] << 8 | record[4];
+	assert_true(len >= 24 && len <= sizeof(record));
+	assert_int_equal(recv(fd, record, len, MSG_WAITALL), len);
+	for (int i = 0; i < 8; i++)
+		number = number << 8 | record[i];
+	return number;
+}
+
+/* OpenSSL begins with a random one for GCM, and with 0 for CCM. */
+static void explicit_nonces_go_on_from_openssls(void **state)
+{
+	static const char *const suites[] = { "ECDHE-ECDSA-AES128-GCM-SHA256",
+					      "ECDHE-ECDSA-AES128-CCM" };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct tls_context *ctx;
+		struct tls_conn *conn;
+		struct tls_pair pair;
+		uint64_t before;
+
+		assert_int_equal(tls_context_new(&ctx, NULL), 0);
+		open_pair(&pair, (struct tls_pair_options){
+					 TLS12, .suite = suites[i] });
+		say(pair.server, "OpenSSL's");
+		before = next_explicit(pair.fd[1]);
+		conn = handed_over(ctx, pair.server);
+		for (uint64_t n = 1; n <= 3; n++) {
+			assert_int_equal(tls_write(conn, "ours", 4), 4);
+			assert_int_equal(tls_flush(conn), 0);
+			assert_int_equal(next_explicit(pair.fd[1]),
+					 before + n);
+		}
+		tls_close(conn, 1000);
+		assert_int_equal(next_explicit(pair.fd[1]), before + 4);
+		tls_pair_free(&pair);
+		tls_context_free(ctx);
+	}
+}
+
 /* ---- Renegotiation ----------------------------------------------------- */
 
 static void allow(SSL *server, SSL *client)
@@ -500,6 +552,7 @@ int main(void)
 		TEST(half_a_record_is_handed_over),
 		TEST(reading_ahead_without_effect_makes_no_difference),
 		TEST(records_read_ahead_are_refused),
+		TEST(explicit_nonces_go_on_from_openssls),
 		TEST(a_renegotiation_under_way_is_refused),
 		TEST(a_renegotiation_begins_the_count_anew),
 		TEST(a_change_cipher_spec_without_a_finished_is_refused),

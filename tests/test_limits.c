@@ -660,24 +660,14 @@ static void what_is_no_stream_socket_is_refused(void **state)
 	other = socket(AF_INET, SOCK_DGRAM, 0);
 	refuse_socket(w.ctx, other, -ENOTSOCK);
 	close(other);
+	other = socket(AF_INET, SOCK_STREAM, 0);
+	refuse_socket(w.ctx, other, -ENOTCONN);
+	close(other);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
 	refuse_socket(w.ctx, fd[0], -ENOTSOCK);
 	close(fd[0]);
 	close(fd[1]);
 	wire_free(&w);
-}
-
-static void an_unconnected_socket_is_an_error_with_words(void **state)
-{
-	struct end e = { 0 };
-	char in;
-
-	(void)state;
-	assert_null(end_open(&e, socket(AF_INET, SOCK_STREAM, 0), 0,
-			     &(struct end_options){ 0 }));
-	assert_int_equal(tls_read(e.conn, &in, 1), -ENOTCONN);
-	expect_words(tls_conn_error(e.conn));
-	end_close(&e);
 }
 
 /* ---- fork() ------------------------------------------------------------ */
@@ -770,7 +760,6 @@ int main(void)
 		TEST(an_unknown_engine_in_the_environment_is_refused),
 		TEST(an_engine_that_is_not_there_is_refused_with_the_reason),
 		TEST(what_is_no_stream_socket_is_refused),
-		TEST(an_unconnected_socket_is_an_error_with_words),
 		TEST(a_forked_child_is_refused_and_harms_nothing),
 	};
 

@@ -11,6 +11,9 @@
 
 #include <cmocka.h>
 
+#include <openssl/err.h>
+#include <openssl/provider.h>
+
 #include "asynctls.h"
 #include "handed.h"
 #include "handoff_check.h"
@@ -207,6 +210,85 @@ static void records_are_as_short_as_was_negotiated(void **state)
 	}
 }
 
+/* ---- What else the application does with OpenSSL ----------------------- */
+
+static OSSL_LIB_CTX *nothing; /* has no algorithm */
+
+/* From here to there nothing can be had of the default library context. */
+static OSSL_LIB_CTX *without_algorithms(void)
+{
+	if (!nothing) {
+		nothing = OSSL_LIB_CTX_new();
+		assert_non_null(OSSL_PROVIDER_load(nothing, "null"));
+	}
+	return OSSL_LIB_CTX_set0_default(nothing);
+}
+
+static void the_default_library_context_does_not_matter(void **state)
+{
+	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+	OSSL_LIB_CTX *before;
+	struct tls_conn *conn;
+	struct tls_pair pair;
+	char buf[8];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED, .version = versions[i] });
+		if (i)
+			SSL_key_update(pair.client,
+				       SSL_KEY_UPDATE_NOT_REQUESTED);
+		say(pair.client, "received");
+		before = without_algorithms();
+		conn = handed_over(ctx, pair.server);
+		if (i)
+			assert_int_equal(tls_conn_update_keys(conn, 0), 0);
+		assert_int_equal(tls_write(conn, "sent", 4), 4);
+		assert_int_equal(tls_flush(conn), 0);
+		if (tls_read(conn, buf, 8) != 8)
+			fail_msg("%s", tls_conn_error(conn));
+		assert_int_equal(ERR_peek_error(), 0);
+		OSSL_LIB_CTX_set0_default(before);
+		hear(pair.client, "sent");
+		tls_close(conn, 1000);
+		tls_pair_free(&pair);
+	}
+}
+
+/* SSL_get_error() reads it, whichever connection it is about. */
+static void the_error_queue_stays_as_it_was(void **state)
+{
+	struct tls_pair pair, unprepared;
+	struct tls_conn *conn;
+	unsigned long error;
+
+	(void)state;
+	for (int queued = 0; queued < 2; queued++) {
+		OSSL_LIB_CTX *before;
+
+		open_pair(&unprepared, (struct tls_pair_options){ 0 });
+		open_pair(&pair, (struct tls_pair_options){ PREPARED });
+		ERR_clear_error();
+		if (queued)
+			ERR_raise(ERR_LIB_USER, 1);
+		error = ERR_peek_error();
+		before = without_algorithms();
+		handed_declined(ctx, unprepared.server, -EINVAL, "prepare");
+		assert_int_equal(ERR_peek_last_error(), error);
+		conn = handed_over(ctx, pair.client);
+		assert_int_equal(ERR_peek_last_error(), error);
+		assert_int_equal(tls_conn_update_keys(conn, 0), 0);
+		tls_close(conn, 1000);
+		assert_int_equal(ERR_peek_last_error(), error);
+		assert_int_equal(ERR_get_error(), error);
+		assert_int_equal(ERR_peek_error(), 0);
+		OSSL_LIB_CTX_set0_default(before);
+		tls_pair_free(&pair);
+		tls_pair_free(&unprepared);
+	}
+}
+
 static void tls_1_1_is_declined_and_the_ssl_stays_usable(void **state)
 {
 	struct tls_pair pair;
@@ -227,7 +309,8 @@ static void another_suite_is_declined_and_the_ssl_stays_usable(void **state)
 	(void)state;
 	open_pair(&pair, (struct tls_pair_options){
 				 .suite = "TLS_AES_128_CCM_8_SHA256",
-				 PREPARED });
+				 .prepare_ctx =
+					 prepare_without_security_level });
 	handed_declined(ctx, pair.server, -EOPNOTSUPP, "tag of 8 bytes");
 	assert_still_usable(pair.server, pair.client);
 	tls_pair_free(&pair);
@@ -306,6 +389,8 @@ int main(void)
 		cmocka_unit_test(
 			a_key_update_before_the_hand_over_is_survived_or_declined),
 		cmocka_unit_test(records_are_as_short_as_was_negotiated),
+		cmocka_unit_test(the_default_library_context_does_not_matter),
+		cmocka_unit_test(the_error_queue_stays_as_it_was),
 		cmocka_unit_test(tls_1_1_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(another_suite_is_declined_and_the_ssl_stays_usable),
 		cmocka_unit_test(an_unprepared_context_is_declined),

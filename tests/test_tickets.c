@@ -26,10 +26,12 @@ static struct tls_context *ctx;
 static SSL_SESSION *latest;
 static int sessions;
 static pthread_t session_thread;
+static int session_fd; /* of the SSL that it was for */
 
 static int keep_session(SSL *ssl, SSL_SESSION *session)
 {
-	(void)ssl;
+	session_fd = SSL_get_fd(ssl);
+	assert_int_equal(SSL_get_wfd(ssl), session_fd);
 	SSL_SESSION_free(latest);
 	latest = session;
 	sessions++;
@@ -147,6 +149,84 @@ static void any_number_of_tickets_is_taken(void **state)
 		say(pair.server, "x");
 		handed_hears(conn, "x");
 		assert_int_equal(sessions, counts[i]);
+		tls_close(conn, 1000);
+		tls_pair_free(&pair);
+	}
+}
+
+/* The server's records, and those that OpenSSL is given, are short. */
+static void tickets_are_taken_where_fragments_are_short(void **state)
+{
+	struct tls_pair pair;
+	struct tls_conn *conn;
+
+	(void)state;
+	open_pair(&pair, (struct tls_pair_options){
+				 .prepare_ctx = keep_sessions,
+				 .prepare = limit_fragments,
+				 .client_cert = true,
+			 });
+	conn = hand_over(&pair.client);
+	sessions = 0;
+	say(pair.server, "behind long tickets");
+	handed_hears(conn, "behind long tickets");
+	assert_int_equal(sessions, 2);
+	tls_close(conn, 1000);
+	tls_pair_free(&pair);
+}
+
+static int callbacks;
+
+static void count_info(const SSL *ssl, int where, int ret)
+{
+	(void)ssl, (void)where, (void)ret;
+	callbacks++;
+}
+
+static void count_message(int write, int version, int type, const void *buf,
+			  size_t len, SSL *ssl, void *arg)
+{
+	(void)write, (void)version, (void)type, (void)buf, (void)len;
+	(void)ssl, (void)arg;
+	callbacks++;
+}
+
+static void call_of_an_ssl(SSL *server, SSL *client)
+{
+	(void)server;
+	SSL_set_info_callback(client, count_info);
+	SSL_set_msg_callback(client, count_message);
+}
+
+static void call_of_a_context(SSL_CTX *ssl_ctx)
+{
+	SSL_CTX_set_info_callback(ssl_ctx, count_info);
+	SSL_CTX_set_msg_callback(ssl_ctx, count_message);
+	keep_sessions(ssl_ctx);
+}
+
+/* The application has freed the SSL; a session's callback is told of it. */
+static void only_the_callback_for_sessions_is_called(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct tls_pair pair;
+		struct tls_conn *conn;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 .prepare_ctx = i ? call_of_a_context :
+							    keep_sessions,
+					 .prepare = i ? NULL : call_of_an_ssl,
+				 });
+		conn = hand_over(&pair.client);
+		SSL_set_msg_callback(pair.server, NULL);
+		assert_int_equal(SSL_write(pair.server, "x", 1), 1);
+		assert_true(callbacks > 10);
+		sessions = callbacks = 0;
+		handed_hears(conn, "x");
+		assert_int_equal(sessions, 2);
+		assert_int_equal(callbacks, 0);
+		assert_int_equal(session_fd, pair.fd[1]);
 		tls_close(conn, 1000);
 		tls_pair_free(&pair);
 	}
@@ -358,6 +438,8 @@ static bool run_without(int n)
 	if (ret) {
 		assert_int_equal(ret, -ENOMEM);
 		hear(pair.client, "behind two tickets");
+		/* what failed holds nothing that the next needs */
+		tls_close(handed_over(ctx, pair.client), 1000);
 	} else if (tls_read(conn, data, sizeof(data)) == 18) {
 		assert_memory_equal(data, "behind two tickets", 18);
 		tls_close(conn, 1000);
@@ -564,6 +646,8 @@ int main(void)
 		cmocka_unit_test(a_client_resumes_after_hand_over),
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 		TEST(any_number_of_tickets_is_taken),
+		TEST(tickets_are_taken_where_fragments_are_short),
+		TEST(only_the_callback_for_sessions_is_called),
 		TEST(a_ticket_behind_data_is_taken),
 		TEST(tickets_behind_a_key_update_are_taken),
 		TEST(tickets_are_taken_at_close),
