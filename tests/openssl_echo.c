@@ -161,6 +161,7 @@ int main(int argc, char **argv)
 		if (SSL_CTX_use_certificate_chain_file(ctx, argv[1]) != 1 ||
 		    SSL_CTX_use_PrivateKey_file(ctx, argv[2], 1) != 1)
 			fail("certificate");
+		SSL_CTX_set_dh_auto(ctx, 1);
 		serve(ctx, argc > 3 ? argv[3] : "0");
 	} else if (argc == 4 && !strcmp(argv[0], "client")) {
 		ssl = SSL_new(ctx);

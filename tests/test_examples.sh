@@ -225,6 +225,7 @@ handshake_failures()
 # ---- Preparations ------------------------------------------------------------
 
 make_certificate other-
+make_certificate rsa- rsa:2048
 head -c 3333333 /dev/urandom >"$tmp/file"
 : >"$tmp/empty"
 if [ ! -x "$openssl_echo" ]; then
@@ -281,6 +282,15 @@ for suite in TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 \
 done
 start openssl "$openssl_echo" -k 100000 server "$tmp/cert" "$tmp/key"
 check "OpenSSL's server with 40 KeyUpdates" talk_of 4194304 "$port" --bytes 4M
+kill "$pid"
+start rsa "$server" --cert "$tmp/rsa-cert" --key "$tmp/rsa-key" --port 0 \
+	--engine cpu
+check "OpenSSL's client with a suite of DHE" timeout 60 "$openssl_echo" \
+	-c DHE-RSA-AES128-GCM-SHA256 client 127.0.0.1 "$port" 2000000
+kill "$pid"
+start openssl "$openssl_echo" server "$tmp/rsa-cert" "$tmp/rsa-key"
+check "OpenSSL's server with a suite of DHE" talk_of 4194304 "$port" \
+	--bytes 4M --cipher DHE-RSA-CHACHA20-POLY1305
 kill "$pid"
 start openssl "$openssl_echo" server "$tmp/cert" "$tmp/key"
 check "a second connection to OpenSSL resumes" resumes "$port" --bytes 1M
