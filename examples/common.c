@@ -177,6 +177,14 @@ int listen_on(const char *host, const char *port, char *name, size_t len)
 	return fd;
 }
 
+ssize_t discard(int fd, size_t max)
+{
+	/* tcp(7): with MSG_TRUNC it goes nowhere. */
+	ssize_t n = recv(fd, NULL, max, MSG_TRUNC | MSG_DONTWAIT);
+
+	return n < 0 ? -errno : n;
+}
+
 const char *openssl_words(void)
 {
 	int system_error = errno;

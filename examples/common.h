@@ -46,6 +46,12 @@ int parse_engine_flag(struct tls_config *config, int flag, const char *text);
  */
 int listen_on(const char *host, const char *port, char *name, size_t len);
 
+/*
+ * Read up to max bytes of a TCP socket and forget them, without waiting.
+ * Returns how many there were, 0 at the end of the stream, or -errno.
+ */
+ssize_t discard(int fd, size_t max);
+
 /* Write addr as "HOST:PORT" to buf. */
 struct sockaddr;
 void name_address(const struct sockaddr *addr, char *buf, size_t len);

@@ -222,6 +222,11 @@ handshake_failures()
 	[ "$(grep -c 'handshake: ' "$tmp/main.err")" -eq $((before + 3)) ]
 }
 
+edge_peer()
+{
+	timeout 60 /usr/bin/python3 "$source_dir/tests/edge_peer.py" "$@"
+}
+
 # ---- Preparations ------------------------------------------------------------
 
 make_certificate other-
@@ -310,9 +315,16 @@ if /usr/bin/python3 -c 'import ssl' 2>/dev/null; then
 	check "a handshake byte by byte" timeout 60 bash -c \
 		"$(declare -f trickle); trickle $port"
 	check "a client that reads late" late_reader
+	check "a forged record, and much behind it: the client hears why" \
+		edge_peer forged_record "$port"
+	check "a forged ClientHello: the same" edge_peer forged_hello "$port"
+	check "a client that stays all the same is left" edge_peer stays "$port"
+	check "a client that does not trust the server says why" edge_peer \
+		unknown "$tmp/cert" "$tmp/key" "$client" --ca "$tmp/other-cert"
+	check "a client that gets a forged record says so" edge_peer \
+		forged_answer "$tmp/cert" "$tmp/key" "$client" --engine cpu
 else
-	skip "a handshake byte by byte" "needs python3"
-	skip "a client that reads late" "needs python3"
+	skip "peers that only Python can be" "needs python3"
 fi
 check "SIGTERM ends an idle server" stop "$main" 8
 check "the statistics are JSON" stats_are_json
