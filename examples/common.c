@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -183,6 +184,13 @@ ssize_t discard(int fd, size_t max)
 	ssize_t n = recv(fd, NULL, max, MSG_TRUNC | MSG_DONTWAIT);
 
 	return n < 0 ? -errno : n;
+}
+
+bool gone(int fd)
+{
+	struct pollfd ask = { .fd = fd };
+
+	return poll(&ask, 1, 0) > 0 && ask.revents & (POLLERR | POLLHUP);
 }
 
 const char *openssl_words(void)

@@ -4,6 +4,7 @@
 #define EXAMPLES_COMMON_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <asynctls.h>
@@ -51,6 +52,9 @@ int listen_on(const char *host, const char *port, char *name, size_t len);
  * Returns how many there were, 0 at the end of the stream, or -errno.
  */
 ssize_t discard(int fd, size_t max);
+
+/* Whether the other end is gone: it reads no more, for all the socket knows. */
+bool gone(int fd);
 
 /* Write addr as "HOST:PORT" to buf. */
 struct sockaddr;

@@ -44,8 +44,12 @@ static void hand_over(struct server_thread *t, const struct client *client)
 	struct peer *p = calloc(1, server.service->peer_size);
 
 	if (!p || tls_handoff(&p->conn, t->ctx, client->ssl)) {
-		warn_line("%s: hand-over: %s", client->name,
-			  p ? tls_last_error() : strerror(ENOMEM));
+		/* Gone with its Finished: OpenSSL's tickets found nobody. */
+		if (gone(client->fd))
+			warn_line("%s: went away at once", client->name);
+		else
+			warn_line("%s: hand-over: %s", client->name,
+				  p ? tls_last_error() : strerror(ENOMEM));
 		SSL_free(client->ssl);
 		close(client->fd);
 		free(p);

@@ -4,9 +4,11 @@
 
 edge_peer.py WHAT ARGUMENT...; exits 0 if the other end did as it should.
 """
+import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 
@@ -92,6 +94,20 @@ def stays(port):
     except OSError:
         return
     raise AssertionError("the server reads for ever")
+
+
+def vanishes(port, server):
+    """Gone with its Finished: the server cannot send its tickets any more."""
+    end, server = client(port), int(server)
+    end.call(end.tls.do_handshake)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        end.send(b"")
+        end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                            struct.pack("ii", 1, 0))
+        end.sock.close()
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def serve(cert, key, command):

@@ -227,6 +227,17 @@ edge_peer()
 	timeout 60 /usr/bin/python3 "$source_dir/tests/edge_peer.py" "$@"
 }
 
+# It is no fault of OpenSSL's or of anybody's: the words must not send one
+# looking for it.
+vanishing_client()
+{
+	edge_peer vanishes "$port" "$main" || return 1
+	until_true 10 grep -q 'went away at once' "$tmp/main.err"
+	cat "$tmp/main.err"
+	grep -q 'went away at once' "$tmp/main.err" &&
+		! grep -q 'write is not finished' "$tmp/main.err"
+}
+
 # ---- Preparations ------------------------------------------------------------
 
 make_certificate other-
@@ -319,6 +330,7 @@ if /usr/bin/python3 -c 'import ssl' 2>/dev/null; then
 		edge_peer forged_record "$port"
 	check "a forged ClientHello: the same" edge_peer forged_hello "$port"
 	check "a client that stays all the same is left" edge_peer stays "$port"
+	check "a client that vanishes is not called unfinished" vanishing_client
 	check "a client that does not trust the server says why" edge_peer \
 		unknown "$tmp/cert" "$tmp/key" "$client" --ca "$tmp/other-cert"
 	check "a client that gets a forged record says so" edge_peer \
