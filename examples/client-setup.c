@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,11 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+
+enum {
+	LEAVE_BYTES = 16 * 1024 * 1024, /* more than networks hold */
+	LEAVE_MS = 2000,
+};
 
 /* ---- Flags --------------------------------------------------------------- */
 
@@ -182,11 +188,35 @@ static void expect_host(SSL *ssl, const char *host)
 		die("OpenSSL: %s", openssl_words());
 }
 
+void client_drop(int fd, int quiet_ms)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+	int64_t end = now_ms() + LEAVE_MS;
+	size_t dropped = 0;
+	ssize_t n;
+
+	while (dropped < LEAVE_BYTES && now_ms() < end &&
+	       poll(&readable, 1, quiet_ms) > 0) {
+		n = discard(fd, LEAVE_BYTES);
+		if (n == 0 || (n < 0 && n != -EAGAIN))
+			return;
+		if (n > 0)
+			dropped += (size_t)n;
+	}
+}
+
+void client_leave(int fd)
+{
+	if (shutdown(fd, SHUT_WR) == 0)
+		client_drop(fd, LEAVE_MS);
+}
+
 static _Noreturn void handshake_failed(const SSL *ssl, bool verify)
 {
 	const char *words = openssl_words();
 	long verified = SSL_get_verify_result(ssl);
 
+	client_leave(SSL_get_fd(ssl));
 	if (verify && verified != X509_V_OK)
 		words = X509_verify_cert_error_string(verified);
 	die("handshake: %s", words);

@@ -29,6 +29,19 @@ SSL_CTX *client_ssl_ctx(const struct client_options *o);
 SSL *client_connect(const struct client_options *o, SSL_CTX *ssl_ctx);
 
 /*
+ * Read and forget what the server sends, until it has ended, or sent nothing
+ * for so long, or has had enough bytes and time.
+ */
+void client_drop(int fd, int quiet_ms);
+
+/*
+ * Before exiting after an alert of ours: end our direction, and drop what
+ * comes until the server ends, too. A socket closed with
+ * bytes unread resets the connection, and the server loses the alert.
+ */
+void client_leave(int fd);
+
+/*
  * A line on a terminal that says how far we are. Each call gives the process
  * so many seconds until the next one, or it exits with a message.
  */

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -175,6 +176,21 @@ int listen_on(const char *host, const char *port, char *name, size_t len)
 	freeaddrinfo(info);
 	name_address((struct sockaddr *)&addr, name, len);
 	return fd;
+}
+
+ssize_t discard(int fd, size_t max)
+{
+	/* tcp(7): with MSG_TRUNC it goes nowhere. */
+	ssize_t n = recv(fd, NULL, max, MSG_TRUNC | MSG_DONTWAIT);
+
+	return n < 0 ? -errno : n;
+}
+
+bool gone(int fd)
+{
+	struct pollfd ask = { .fd = fd };
+
+	return poll(&ask, 1, 0) > 0 && ask.revents & (POLLERR | POLLHUP);
 }
 
 const char *openssl_words(void)

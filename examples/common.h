@@ -4,6 +4,7 @@
 #define EXAMPLES_COMMON_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <asynctls.h>
@@ -45,6 +46,15 @@ int parse_engine_flag(struct tls_config *config, int flag, const char *text);
  * port to name, [HOST]:PORT for IPv6.
  */
 int listen_on(const char *host, const char *port, char *name, size_t len);
+
+/*
+ * Read up to max bytes of a TCP socket and forget them, without waiting.
+ * Returns how many there were, 0 at the end of the stream, or -errno.
+ */
+ssize_t discard(int fd, size_t max);
+
+/* Whether the other end is gone: it reads no more, for all the socket knows. */
+bool gone(int fd);
 
 /* Write addr as "HOST:PORT" to buf. */
 struct sockaddr;

@@ -14,12 +14,15 @@
 #include "client-setup.h"
 #include "content.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { QUIET_MS = 100 };
 
 static struct client_options options; /* constant once the threads run */
 
@@ -43,8 +46,32 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-/* Read up to the server's close_notify. */
-static void reader(struct tls_conn *conn)
+/* The server broke the protocol, and is to hear so: by the library's alert. */
+static void complain(struct tls_conn *conn, pthread_t other)
+{
+	int fd = tls_conn_fd(conn);
+
+	/* It may wait for us to read before it reads what is in front. */
+	client_drop(fd, QUIET_MS);
+	pthread_join(other, NULL); /* its calls fail, too */
+	tls_close(conn, 1000);
+	client_leave(fd);
+}
+
+static _Noreturn void failed(struct tls_conn *conn, pthread_t other,
+			     ssize_t error, uint64_t received)
+{
+	char words[256];
+
+	snprintf(words, sizeof(words), "%s", tls_conn_error(conn));
+	if (error == -EBADMSG || error == -EMSGSIZE || error == -EPROTO)
+		complain(conn, other);
+	die("after %" PRIu64 " of %" PRIu64 " bytes: %s", received,
+	    options.bytes, words);
+}
+
+/* Read up to the server's close_notify, while another thread writes. */
+static void reader(struct tls_conn *conn, pthread_t other)
 {
 	static content_scratch scratch;
 	static char buf[CHUNK];
@@ -61,8 +88,7 @@ static void reader(struct tls_conn *conn)
 	}
 	progress_end();
 	if (n < 0)
-		die("after %" PRIu64 " of %" PRIu64 " bytes: %s", received,
-		    options.bytes, tls_conn_error(conn));
+		failed(conn, other, n, received);
 	if (received < options.bytes)
 		die("the server closed after %" PRIu64 " of %" PRIu64
 		    " bytes; does it echo?",
@@ -88,7 +114,7 @@ static void exchange(struct tls_conn *conn)
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	thread = start_thread(writer, conn);
-	reader(conn);
+	reader(conn, thread);
 	pthread_join(thread, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	report(conn, (double)(end.tv_sec - start.tv_sec) +

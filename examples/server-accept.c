@@ -34,12 +34,13 @@ static void listen_from_now(struct acceptor *a)
 }
 
 void acceptor_init(struct acceptor *a, int epoll, int listener,
-		   SSL_CTX *ssl_ctx)
+		   SSL_CTX *ssl_ctx, struct leavers *leavers)
 {
 	*a = (struct acceptor){
 		.epoll = epoll,
 		.listener = listener,
 		.ssl_ctx = ssl_ctx,
+		.leavers = leavers,
 		.timer = timerfd_create(CLOCK_MONOTONIC,
 					TFD_NONBLOCK | TFD_CLOEXEC),
 	};
@@ -55,6 +56,15 @@ static void forget(struct handshake *h)
 	if (h->next)
 		h->next->link = h->link;
 	free(h);
+}
+
+/* OpenSSL has told the client, with an alert. */
+static void refuse(struct acceptor *a, struct handshake *h)
+{
+	watch(a->epoll, EPOLL_CTL_DEL, h->client.fd, 0, NULL);
+	SSL_free(h->client.ssl);
+	leave(a->leavers, h->client.fd);
+	forget(h);
 }
 
 static void drop(struct handshake *h)
@@ -183,7 +193,7 @@ static bool go_on(struct acceptor *a, struct handshake *h, struct client *done)
 		return false;
 	}
 	warn_line("%s: handshake: %s", c->name, openssl_words());
-	drop(h);
+	refuse(a, h);
 	return false;
 }
 

@@ -7,7 +7,7 @@
 
 #include <openssl/ssl.h>
 
-#include "common.h"
+#include "server-leave.h"
 
 /* A client whose handshake is done. */
 struct client {
@@ -24,15 +24,16 @@ struct acceptor {
 	int epoll;
 	int listener;
 	SSL_CTX *ssl_ctx;
+	struct leavers *leavers;
 	int timer; /* when to look at the listener again */
 	bool short_of_fds;
 	bool closed;
 	struct handshake *handshakes;
 };
 
-/* Exits with a message when it fails. */
+/* leavers gets whose handshake failed. Exits with a message when it fails. */
 void acceptor_init(struct acceptor *a, int epoll, int listener,
-		   SSL_CTX *ssl_ctx);
+		   SSL_CTX *ssl_ctx, struct leavers *leavers);
 
 /*
  * Act on an event of the epoll, given its data.ptr. Returns true when that was

@@ -44,8 +44,12 @@ static void hand_over(struct server_thread *t, const struct client *client)
 	struct peer *p = calloc(1, server.service->peer_size);
 
 	if (!p || tls_handoff(&p->conn, t->ctx, client->ssl)) {
-		warn_line("%s: hand-over: %s", client->name,
-			  p ? tls_last_error() : strerror(ENOMEM));
+		/* Gone with its Finished: OpenSSL's tickets found nobody. */
+		if (gone(client->fd))
+			warn_line("%s: went away at once", client->name);
+		else
+			warn_line("%s: hand-over: %s", client->name,
+				  p ? tls_last_error() : strerror(ENOMEM));
 		SSL_free(client->ssl);
 		close(client->fd);
 		free(p);
@@ -87,11 +91,16 @@ void peer_again(struct peer *p)
 
 void peer_drop(struct peer *p)
 {
+	bool told = tls_conn_alert_sent(p->conn) > 0; /* no close_notify */
 	ssize_t lost = tls_close(p->conn, 0);
 
 	if (lost > 0)
 		warn_line("%s: closed with %zd bytes unsent", p->name, lost);
-	close(p->fd); /* only now: until tls_close() the library uses it */
+	/* Only now: until tls_close() the library uses it. */
+	if (told)
+		leave(&p->thread->leavers, p->fd);
+	else
+		close(p->fd);
 	if (server.service->dropped)
 		server.service->dropped(p);
 	not_again(p);
@@ -142,6 +151,8 @@ static void dispatch(struct server_thread *t, void *what)
 		t->stop_ms = now_ms();
 		/* Whoever comes now is to be refused, not to wait for nobody. */
 		shutdown(server.listener, SHUT_RDWR);
+	} else if (what == &t->leavers) {
+		leavers_event(&t->leavers);
 	} else if (acceptor_event(&t->acceptor, what, &client)) {
 		hand_over(t, &client);
 	}
@@ -161,10 +172,17 @@ static void look(struct server_thread *t)
 		return;
 	t->looked_ms = now;
 	acceptor_look(&t->acceptor, now);
+	leavers_look(&t->leavers, now);
 	for (p = t->peers; p; p = next) {
 		next = p->next;
 		server.service->look(p);
 	}
+}
+
+/* Whether there is something that look() may have to end. */
+static bool look_after(const struct server_thread *t)
+{
+	return t->peers || t->acceptor.handshakes || t->leavers.first;
 }
 
 static void loop(struct server_thread *t)
@@ -172,13 +190,13 @@ static void loop(struct server_thread *t)
 	struct epoll_event ready[EVENTS];
 	int i, n, ms;
 
-	while (!t->stop_ms || t->peers) {
+	while (!t->stop_ms || look_after(t)) {
 		/*
 		 * Sleep only after tls_context_wait() has found no event: it
 		 * sends what is held back, and what has happened inside our
 		 * own calls makes no descriptor readable.
 		 */
-		ms = t->peers || t->acceptor.handshakes ? look_interval(t) : -1;
+		ms = look_after(t) ? look_interval(t) : -1;
 		if (serve_events(t) | serve_again(t))
 			ms = 0;
 		n = epoll_wait(t->epoll, ready, EVENTS, ms);
@@ -208,7 +226,9 @@ static void *run(void *arg)
 	watch(t->epoll, EPOLL_CTL_ADD, tls_context_fd(t->ctx), EPOLLIN, t);
 	watch(t->epoll, EPOLL_CTL_ADD, server.stop, EPOLLIN | EPOLLONESHOT,
 	      &server.stop);
-	acceptor_init(&t->acceptor, t->epoll, server.listener, server.ssl_ctx);
+	leavers_init(&t->leavers, t->epoll);
+	acceptor_init(&t->acceptor, t->epoll, server.listener, server.ssl_ctx,
+		      &t->leavers);
 	if (pthread_barrier_wait(&server.ready)) { /* so it is in one thread */
 		printf("listening on %s\n", server.name);
 		fflush(stdout);
@@ -216,6 +236,7 @@ static void *run(void *arg)
 	loop(t);
 	tls_context_stats(t->ctx, &t->stats, sizeof(t->stats));
 	tls_context_free(t->ctx);
+	close(t->leavers.epoll);
 	close(t->epoll);
 	return NULL;
 }

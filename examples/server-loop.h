@@ -24,6 +24,7 @@ struct server_thread {
 	struct tls_context *ctx;
 	int epoll;
 	struct acceptor acceptor;
+	struct leavers leavers;
 	struct peer *peers;
 	struct peer *again; /* those that go on without an event */
 	int64_t stop_ms;    /* when SIGTERM came, else 0 */
@@ -55,7 +56,10 @@ void serve(const struct server_options *o, SSL_CTX *ssl_ctx,
  */
 void peer_again(struct peer *p);
 
-/* Close a connection and forget it, in whatever state it is. */
+/*
+ * Close a connection and forget it, in whatever state it is. A client that was
+ * sent an alert has a moment to read it.
+ */
 void peer_drop(struct peer *p);
 
 #endif

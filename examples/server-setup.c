@@ -121,6 +121,8 @@ SSL_CTX *server_ssl_ctx(const struct server_options *o)
 		    openssl_words());
 	if (SSL_CTX_use_PrivateKey_file(ssl_ctx, o->key, SSL_FILETYPE_PEM) != 1)
 		die("cannot use the key %s: %s", o->key, openssl_words());
+	/* Without it no suite with DHE is ever chosen. */
+	SSL_CTX_set_dh_auto(ssl_ctx, 1);
 	keylog_ssl_ctx(ssl_ctx);
 	return ssl_ctx;
 }

@@ -200,7 +200,11 @@ struct tls_config {
 	 */
 	size_t send_window;
 };
+#ifdef __cplusplus
+#define TLS_CONFIG_INIT tls_config_init()
+#else
 #define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
+#endif
 
 /*
  * Create a context; config may be NULL for all defaults. Probes the kernel's
@@ -750,6 +754,15 @@ int tls_stats_json(const struct tls_stats *stats, size_t size, char *buf,
 		   size_t len) ASYNCTLS_API(stats_json);
 
 #ifdef __cplusplus
+}
+
+/* C++ has had designated initializers since C++20 only. */
+inline tls_config tls_config_init()
+{
+	tls_config config = {};
+
+	config.size = sizeof(config);
+	return config;
 }
 #endif
 

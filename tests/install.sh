@@ -45,10 +45,24 @@ man_page_is_clean() {
 		>/dev/null | grep .
 }
 header_is_cxx() {
-	echo '#include <asynctls.h>
-	int main() { struct tls_config c = TLS_CONFIG_INIT; return c.depth; }' |
-		g++ -std=c++20 -Wall -Wextra -Wno-missing-field-initializers \
-			-Werror -x c++ - -o "$tmp/cxx" "-I$prefix/include"
+	local compiler std
+	for compiler in g++ clang++; do
+		command -v "$compiler" >/dev/null || continue
+		for std in 11 14 17 20; do
+			echo "$compiler -std=c++$std"
+			"$compiler" -std=c++$std -pedantic -Wall -Wextra \
+				-Werror -x c++ - -o "$tmp/cxx" \
+				"-I$prefix/include" <<-'END' || return
+			#include <asynctls.h>
+			int main()
+			{
+				struct tls_config c = TLS_CONFIG_INIT;
+				return c.size != sizeof(c) || c.depth;
+			}
+			END
+			"$tmp/cxx" || return
+		done
+	done
 }
 
 sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d;$d' >"$tmp/client.c"

@@ -20,7 +20,8 @@ peers=$build/tests/peers
 #
 # GnuTLS takes 8 KeyUpdates a second, and none that crosses its own (RFC 8446
 # 4.6.3 allows that): one end asks at a time. Node forgets its close_notify, now
-# and then, when it owes KeyUpdates: it is asked for none.
+# and then, when it owes KeyUpdates: it is asked for none. Java asks for one with
+# every record once it has read its limit under one key, which is lowered.
 matrix()
 {
 	cat <<-'END'
@@ -41,17 +42,35 @@ matrix()
 	node 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM
 	node 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305 AES-128-CCM AES-256-CCM
 	node 1.3 AES-128-GCM | --update 30K --unanswered |
+	java 1.3 AES-128-GCM AES-256-GCM CHACHA20-POLY1305
+	java 1.2 AES-128-GCM AES-256-GCM CHACHA20-POLY1305
+	java 1.3 AES-128-GCM | | --limit 17
+	java 1.3 AES-128-GCM | | --limit 20
 	END
 }
 
-# The command of a peer, or nothing if it is not there.
+# Sets theirs to the command of a peer, or to nothing if it is not there.
 peer_command()
 {
-	if [ "$1" = node ]; then
-		command -v node || command -v nodejs
-		return
-	fi
-	if [ -x "$peers/peer_$1" ]; then echo "$peers/peer_$1"; fi
+	local program
+
+	theirs=()
+	case $1 in
+	node)
+		program=$(command -v node || command -v nodejs) &&
+			theirs=("$program" "$source_dir/tests/peers/peer_node.js")
+		;;
+	java)
+		command -v javac >/dev/null || return
+		[ -e "$tmp/PeerJava.class" ] ||
+			javac -d "$tmp" "$source_dir/tests/peers/PeerJava.java"
+		theirs=(java -XX:+UseSerialGC -cp "$tmp" PeerJava)
+		;;
+	*)
+		program=$peers/peer_$1
+		if [ -x "$program" ]; then theirs=("$program"); fi
+		;;
+	esac
 }
 
 # As the library itself says, in its last line.
@@ -97,23 +116,21 @@ case_of()
 {
 	local peer=$1 version=$2 cipher=$3 role kind
 	local what="TLS $version $cipher${4:+, ours $4}${5:+, the peer $5}"
-	local command ours theirs
+	local ours theirs our_own flags
 
-	command=$(peer_command "$peer")
+	peer_command "$peer"
+	read -ra our_own <<<"$4"
+	read -ra flags <<<"$5"
+	theirs+=("${flags[@]}")
 	for role in client server; do
-		# Both kinds of context take turns.
-		kind=(); ((tests % 2)) || kind=(--worker)
-		if [ -z "$command" ]; then
+		if [ ${#theirs[@]} -eq ${#flags[@]} ]; then
 			skip "$peer as $role, $what" "no $peer here"
 			continue
 		fi
-		read -ra ours <<<"$4"
-		read -ra theirs <<<"$5"
-		ours=("$peers/peer_ours" "${kind[@]}" "${ours[@]}")
-		theirs=("$command" "${theirs[@]}")
-		if [ "$peer" = node ]; then
-			theirs=("$command" "$source_dir/tests/peers/peer_node.js")
-		fi
+		# In either role both kinds of context take turns.
+		kind=(); (((tests + tests / 2) % 2)) || kind=(--worker)
+		# shellcheck disable=SC2034	# exchange() names it
+		ours=("$peers/peer_ours" "${kind[@]}" "${our_own[@]}")
 		if [ $role = client ]; then
 			check "$peer as client, $what" exchange "$version" \
 				"$cipher" ours theirs

@@ -118,6 +118,22 @@ static int open_socket(const char *host, const char *port, int server)
 	return fd;
 }
 
+/*
+ * What we said last may be an alert. A socket closed with bytes unread resets
+ * the connection, and the client loses it.
+ */
+static void leave(int fd)
+{
+	struct timeval patience = { .tv_sec = 2 };
+	int i;
+
+	shutdown(fd, SHUT_WR);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	for (i = 0; i < 1024 && read(fd, buf, sizeof(buf)) > 0; i++)
+		;
+	close(fd);
+}
+
 static void serve(SSL_CTX *ctx, const char *port)
 {
 	int fd, listener = open_socket("127.0.0.1", port, 1);
@@ -129,7 +145,7 @@ static void serve(SSL_CTX *ctx, const char *port)
 		SSL_set_fd(ssl, fd);
 		echo(ssl);
 		SSL_free(ssl);
-		close(fd);
+		leave(fd);
 	}
 }
 
@@ -161,6 +177,7 @@ int main(int argc, char **argv)
 		if (SSL_CTX_use_certificate_chain_file(ctx, argv[1]) != 1 ||
 		    SSL_CTX_use_PrivateKey_file(ctx, argv[2], 1) != 1)
 			fail("certificate");
+		SSL_CTX_set_dh_auto(ctx, 1);
 		serve(ctx, argc > 3 ? argv[3] : "0");
 	} else if (argc == 4 && !strcmp(argv[0], "client")) {
 		ssl = SSL_new(ctx);

@@ -135,11 +135,13 @@ idle()
 	[ $((after - before)) -lt 20 ]
 }
 
-# make_certificate PREFIX: PREFIXcert and PREFIXkey, for localhost
+# make_certificate PREFIX [KIND]: PREFIXcert and PREFIXkey, for localhost
 make_certificate()
 {
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
-		-nodes -keyout "$tmp/$1key" -out "$tmp/$1cert" \
+	local kind=(ec -pkeyopt ec_paramgen_curve:prime256v1)
+
+	if [ $# -gt 1 ]; then kind=("$2"); fi
+	openssl req -x509 -newkey "${kind[@]}" -nodes -keyout "$tmp/$1key" -out "$tmp/$1cert" \
 		-days 2 -subj /CN=localhost \
 		-addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null ||
 		exit 99

@@ -222,9 +222,26 @@ handshake_failures()
 	[ "$(grep -c 'handshake: ' "$tmp/main.err")" -eq $((before + 3)) ]
 }
 
+edge_peer()
+{
+	timeout 60 /usr/bin/python3 "$source_dir/tests/edge_peer.py" "$@"
+}
+
+# It is no fault of OpenSSL's or of anybody's: the words must not send one
+# looking for it.
+vanishing_client()
+{
+	edge_peer vanishes "$port" "$main" || return 1
+	until_true 10 grep -q 'went away at once' "$tmp/main.err"
+	cat "$tmp/main.err"
+	grep -q 'went away at once' "$tmp/main.err" &&
+		! grep -q 'write is not finished' "$tmp/main.err"
+}
+
 # ---- Preparations ------------------------------------------------------------
 
 make_certificate other-
+make_certificate rsa- rsa:2048
 head -c 3333333 /dev/urandom >"$tmp/file"
 : >"$tmp/empty"
 if [ ! -x "$openssl_echo" ]; then
@@ -282,6 +299,15 @@ done
 start openssl "$openssl_echo" -k 100000 server "$tmp/cert" "$tmp/key"
 check "OpenSSL's server with 40 KeyUpdates" talk_of 4194304 "$port" --bytes 4M
 kill "$pid"
+start rsa "$server" --cert "$tmp/rsa-cert" --key "$tmp/rsa-key" --port 0 \
+	--engine cpu
+check "OpenSSL's client with a suite of DHE" timeout 60 "$openssl_echo" \
+	-c DHE-RSA-AES128-GCM-SHA256 client 127.0.0.1 "$port" 2000000
+kill "$pid"
+start openssl "$openssl_echo" server "$tmp/rsa-cert" "$tmp/rsa-key"
+check "OpenSSL's server with a suite of DHE" talk_of 4194304 "$port" \
+	--bytes 4M --cipher DHE-RSA-CHACHA20-POLY1305
+kill "$pid"
 start openssl "$openssl_echo" server "$tmp/cert" "$tmp/key"
 check "a second connection to OpenSSL resumes" resumes "$port" --bytes 1M
 kill "$pid"
@@ -300,9 +326,17 @@ if /usr/bin/python3 -c 'import ssl' 2>/dev/null; then
 	check "a handshake byte by byte" timeout 60 bash -c \
 		"$(declare -f trickle); trickle $port"
 	check "a client that reads late" late_reader
+	check "a forged record, and much behind it: the client hears why" \
+		edge_peer forged_record "$port"
+	check "a forged ClientHello: the same" edge_peer forged_hello "$port"
+	check "a client that stays all the same is left" edge_peer stays "$port"
+	check "a client that vanishes is not called unfinished" vanishing_client
+	check "a client that does not trust the server says why" edge_peer \
+		unknown "$tmp/cert" "$tmp/key" "$client" --ca "$tmp/other-cert"
+	check "a client that gets a forged record says so" edge_peer \
+		forged_answer "$tmp/cert" "$tmp/key" "$client" --engine cpu
 else
-	skip "a handshake byte by byte" "needs python3"
-	skip "a client that reads late" "needs python3"
+	skip "peers that only Python can be" "needs python3"
 fi
 check "SIGTERM ends an idle server" stop "$main" 8
 check "the statistics are JSON" stats_are_json
