@@ -189,6 +189,7 @@ static void loop(struct server_thread *t)
 {
 	struct epoll_event ready[EVENTS];
 	int i, n, ms;
+	bool busy;
 
 	while (!t->stop_ms || look_after(t)) {
 		/*
@@ -197,7 +198,8 @@ static void loop(struct server_thread *t)
 		 * own calls makes no descriptor readable.
 		 */
 		ms = look_after(t) ? look_interval(t) : -1;
-		if (serve_events(t) | serve_again(t))
+		busy = serve_events(t);
+		if (serve_again(t) || busy)
 			ms = 0;
 		n = epoll_wait(t->epoll, ready, EVENTS, ms);
 		for (i = 0; i < n; i++)

@@ -186,7 +186,10 @@ struct tls_config {
 	 * NSS key log format (RFC 9850): CLIENT_TRAFFIC_SECRET_1 and so on.
 	 * What comes before them is OpenSSL's to log, or whoever did the
 	 * handshake: SSL_CTX_set_keylog_callback(), to the same file, opened
-	 * with O_APPEND. Who can read it can read the connections.
+	 * with O_APPEND. Who can read it can read the connections. A line that
+	 * cannot be written (no room, a FIFO that is full or has lost its
+	 * reader) is left out, without a signal and without waiting; a FIFO
+	 * without a reader is refused to begin with.
 	 */
 	const char *keylog_file;
 	/*

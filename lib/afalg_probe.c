@@ -108,9 +108,10 @@ static bool parse_line(struct crypto_entry *entry, const char *line)
 
 /*
  * What the kernel chose when the algorithm was bound by its name: the entry of
- * highest priority, the first of equals. The name itself if that is unknown.
+ * highest priority, the first of equals. The name itself, and false, if that is
+ * unknown: /proc/crypto is not there (systemd's ProcSubset=pid, a container).
  */
-static void find_driver(char driver[AFALG_NAME_MAX + 1], const char *name)
+static bool find_driver(char driver[AFALG_NAME_MAX + 1], const char *name)
 {
 	FILE *file = fopen("/proc/crypto", "re");
 	struct crypto_entry entry = { 0 };
@@ -131,6 +132,7 @@ static void find_driver(char driver[AFALG_NAME_MAX + 1], const char *name)
 	}
 	if (file)
 		fclose(file);
+	return best >= 0;
 }
 
 /*
@@ -182,8 +184,12 @@ void afalg_probe_find(struct afalg_choice choices[CIPHER_COUNT],
 		return;
 	if (options->driver)
 		strcpy(choice->driver, name);
-	else
-		find_driver(choice->driver, name);
+	else if (!find_driver(choice->driver, name) && !options->any_driver)
+		refuse(choice,
+		       "/proc/crypto does not tell what driver serves %s (is "
+		       "it hidden, as by ProcSubset=pid?), and it may be a "
+		       "software wrapper; name it to use it",
+		       name);
 	if (!options->any_driver && is_wrapper(choice->driver))
 		refuse(choice,
 		       "%s is a software wrapper that burns the same CPUs; "

@@ -14,7 +14,7 @@ struct ring;
 /* What was found out about one cipher. */
 struct afalg_choice {
 	char driver[AFALG_NAME_MAX + 1]; /* "" until there is one */
-	char refusal[160];               /* "" if it is usable */
+	char refusal[200];               /* "" if it is usable */
 	bool unbound; /* the name could not be bound: do not try again */
 };
 

@@ -401,7 +401,9 @@ static int open_keylog(struct core *core, const char *path)
 	if (core->keylog_fd >= 0)
 		return 0;
 	return error_set(core->keylog_fd, "tls_config.keylog_file: %s: %s",
-			 path, strerror(-core->keylog_fd));
+			 path, core->keylog_fd == -ENXIO ?
+				       "a FIFO that nobody reads" :
+				       strerror(-core->keylog_fd));
 }
 
 /*

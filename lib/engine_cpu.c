@@ -61,6 +61,7 @@ static void gcm(const struct aead_op *op, uint8_t *tag)
 		by->open(key, &ctx, op->out, op->in, len - 16);
 		by->open_tag(key, &ctx, tag, 16);
 	}
+	explicit_bzero(&ctx, sizeof(ctx)); /* holds the nonce, and key stream */
 }
 
 static void chacha20_poly1305(IMB_MGR *m, const struct aead_op *op,

@@ -18,12 +18,13 @@ struct keylog {
 	uint8_t client_random[KEYLOG_RANDOM];
 };
 
-/* To append to; a descriptor or -errno. */
+/* To append to; a descriptor or -errno, -ENXIO for a FIFO without a reader. */
 int keylog_open(const char *path);
 
 /*
  * Append "CLIENT_TRAFFIC_SECRET_number client_random secret", or SERVER_ if it
- * is not the client that sends with it. A write that fails is not reported.
+ * is not the client that sends with it. A write that fails is not reported, nor
+ * is there a signal, and a FIFO that is full is not waited for.
  */
 void keylog_write(const struct keylog *log, bool client, unsigned number,
 		  const uint8_t *secret, size_t len);

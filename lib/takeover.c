@@ -112,6 +112,7 @@ static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
 	slot.op.done = proof_done;
 	*content = slot.op.out;
 	ret = open_now(ctx, &slot);
+	explicit_bzero(slot.op.nonce, sizeof(slot.op.nonce));
 	if (ret)
 		return ret;
 	return record_content(format, record, slot.op.out,

@@ -153,11 +153,14 @@ static bool seal(struct tickets *t, struct engine *engine,
 		.in_len = len,
 		.out = wire + RECORD_HEADER,
 	};
+	bool done;
 
 	record_put_prefix(t->gen->format, wire, RECORD_HANDSHAKE, t->seq,
 			  len + 1 + RECORD_TAG);
 	record_nonce(op.nonce, t->gen->iv, t->seq);
-	if (engine->ops->submit(engine, &op) != ENGINE_DONE || op.result)
+	done = engine->ops->submit(engine, &op) == ENGINE_DONE && !op.result;
+	explicit_bzero(op.nonce, sizeof(op.nonce));
+	if (!done)
 		return false;
 	t->seq++;
 	t->sealed_len += len + RECORD_OVERHEAD;

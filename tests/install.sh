@@ -76,8 +76,30 @@ build_static() {
 	# shellcheck disable=SC2046
 	cc -o "$tmp/static" "$tmp/client.c" "$libdir/libasynctls.a" \
 		$(pkg-config "${flags[@]}" --static --cflags --libs libasynctls |
-			sed 's/-lasynctls//') \
-		$(pkg-config --libs openssl)
+			sed 's/-lasynctls//')
+}
+only_its_prefix_is_global() {
+	! nm -g --defined-only "$libdir/libasynctls.a" |
+		awk 'NF == 3 && $3 !~ /^asynctls_/' | grep .
+}
+# A program may have functions of any name; ours go on to be ours.
+build_with_its_own_names() {
+	local name
+	for name in secret_alloc secret_free queue_push queue_init pool_init \
+		pool_take ring_new ring_free ring_submit conn_flush ctx_new \
+		tx_write rx_read keygen_new error_set now_ns record_nonce; do
+		echo "void $name(void); void $name(void) { __builtin_trap(); }"
+	done >"$tmp/names.c"
+	cc -c -o "$tmp/names.o" "$tmp/names.c"
+	# shellcheck disable=SC2046
+	cc -o "$tmp/named" "$tmp/client.c" "$tmp/names.o" \
+		"$libdir/libasynctls.a" \
+		$(pkg-config "${flags[@]}" --static --cflags --libs libasynctls |
+			sed 's/-lasynctls//')
+}
+asks_for_no_more_than_it_needs() {
+	! pkg-config "${flags[@]}" --static --libs libasynctls |
+		grep -E -- '-lz($| )|-lzstd'
 }
 echoes() {
 	local port
@@ -106,5 +128,12 @@ check "README's program builds with pkg-config" build_shared
 check "README's program runs against the echo server" echoes shared
 check "README's program builds with the static library" build_static
 check "README's program runs, linked statically" echoes static
+check 'only asynctls_ symbols are global in the static library' \
+	only_its_prefix_is_global
+check 'it links with a program that has functions of the same names' \
+	build_with_its_own_names
+check 'and uses its own' echoes named
+check 'a static link asks for no library that a shared OpenSSL has' \
+	asks_for_no_more_than_it_needs
 echo "1..$count"
 ((failed == 0))

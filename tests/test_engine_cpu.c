@@ -179,12 +179,63 @@ static void any_flipped_bit_is_told(void **state)
 	}
 }
 
+/* ---- Traces ------------------------------------------------------------ */
+
+enum { NONCE = 12, STACK = 16 << 10 };
+#define NO_SANITIZER \
+	__attribute__((noinline, no_sanitize("address", "thread")))
+
+static struct aead_op traced; /* not on the stack */
+
+/* How often it lies below the caller's frame, where calls have been. */
+NO_SANITIZER static int left_on_the_stack(const uint8_t *nonce)
+{
+	const volatile uint8_t *at =
+		(const volatile uint8_t *)__builtin_frame_address(0) - STACK;
+	int i, k, found = 0;
+
+	for (i = 0; i < STACK - NONCE; i++) {
+		for (k = 0; k < NONCE && at[i + k] == nonce[k]; k++)
+			;
+		found += k == NONCE;
+	}
+	return found;
+}
+
+static void no_nonce_is_left_on_the_stack(void **state)
+{
+	static uint8_t in[1000], out[1016];
+	int i, sealing;
+
+	(void)state;
+	for (i = 0; i < CIPHER_COUNT; i++) {
+		const struct known_answer *k = &known_answers[i];
+
+		traced = (struct aead_op){
+			.key = key_of(&ciphers[i], k->key),
+			.aad = k->aad,
+			.aad_len = (uint8_t)k->aad_len,
+		};
+		for (sealing = 1; sealing >= 0; sealing--) {
+			traced.seal = sealing;
+			traced.in = sealing ? in : out;
+			traced.in_len = sealing ? 1000 : 1016;
+			traced.out = sealing ? out : in;
+			memset(traced.nonce, 0xa0 + i, NONCE);
+			run(&traced);
+			assert_int_equal(left_on_the_stack(traced.nonce), 0);
+		}
+		engine->ops->key_free(engine, traced.key);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(published_answers_come_out_for_every_cipher),
 		cmocka_unit_test(every_size_opens_elsewhere_and_in_place),
 		cmocka_unit_test(any_flipped_bit_is_told),
+		cmocka_unit_test(no_nonce_is_left_on_the_stack),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The secrets that KeyUpdates make, logged as OpenSSL logs them. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -195,6 +198,97 @@ static void a_file_that_cannot_be_written_is_an_error(void **state)
 	assert_non_null(strstr(tls_last_error(), "keylog_file: /nowhere/keys"));
 }
 
+/* ---- A FIFO ------------------------------------------------------------ */
+
+static char fifo[] = "/tmp/asynctls-fifo-XXXXXX";
+
+/* Each KeyUpdate is a line. */
+static void update_keys(struct tls_context *logging, int times)
+{
+	struct tls_conn *conn[2];
+	struct tls_secrets s = *both_secrets(0);
+	static const uint8_t random[32];
+	int fd[2], i;
+
+	socket_pair(fd, false);
+	s.client_random = random;
+	assert_int_equal(tls_handoff_secrets(&conn[0], logging, fd[0], &s), 0);
+	assert_int_equal(
+		tls_handoff_secrets(&conn[1], ctx, fd[1], both_secrets(1)), 0);
+	for (i = 0; i < times; i++) {
+		assert_int_equal(tls_conn_update_keys(conn[0], 0), 0);
+		assert_int_equal(tls_write(conn[0], "x", 1), 1);
+		assert_int_equal(tls_flush(conn[0]), 0);
+		handed_hears(conn[1], "x");
+	}
+	tls_close(conn[0], 0);
+	tls_close(conn[1], 0);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void make_fifo(void)
+{
+	strcpy(fifo + strlen(fifo) - 6, "XXXXXX");
+	close(mkstemp(fifo));
+	unlink(fifo);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+}
+
+static void a_fifo_that_nobody_reads_is_an_error(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *other;
+
+	(void)state;
+	make_fifo();
+	alarm(20); /* opening it could wait for a reader */
+	config.keylog_file = fifo;
+	assert_int_equal(tls_context_new(&other, &config), -ENXIO);
+	alarm(0);
+	assert_non_null(strstr(tls_last_error(), "FIFO that nobody reads"));
+	unlink(fifo);
+}
+
+static void a_fifo_is_not_waited_for_and_sends_no_signal(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *other;
+	sigset_t pending;
+	char line[24];
+	int reader;
+
+	(void)state;
+	make_fifo();
+	reader = open(fifo, O_RDONLY | O_NONBLOCK);
+	config.keylog_file = fifo;
+	assert_int_equal(tls_context_new(&other, &config), 0);
+	alarm(60);
+	update_keys(other, 600); /* of 154 bytes: more than 64 KiB */
+	assert_int_equal(read(reader, line, 24), 24);
+	assert_memory_equal(line, "CLIENT_TRAFFIC_SECRET_1 ", 24);
+	close(reader);
+	update_keys(other, 2);
+	alarm(0);
+	sigpending(&pending);
+	assert_false(sigismember(&pending, SIGPIPE));
+	tls_context_free(other);
+	unlink(fifo);
+}
+
+static void a_file_that_may_not_grow_sends_no_signal(void **state)
+{
+	struct rlimit limit, none;
+
+	(void)state;
+	getrlimit(RLIMIT_FSIZE, &limit);
+	none = limit;
+	none.rlim_cur = 10;
+	setrlimit(RLIMIT_FSIZE, &none);
+	update_keys(ctx, 2);
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -203,6 +297,9 @@ int main(void)
 		TEST(a_connection_of_secrets_is_logged_by_its_client_random),
 		TEST(the_file_is_for_its_owner_alone),
 		TEST(a_file_that_cannot_be_written_is_an_error),
+		TEST(a_fifo_that_nobody_reads_is_an_error),
+		TEST(a_fifo_is_not_waited_for_and_sends_no_signal),
+		TEST(a_file_that_may_not_grow_sends_no_signal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

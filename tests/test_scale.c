@@ -38,7 +38,7 @@ struct client {
 
 static int server_fd[CONNECTIONS];
 static struct client clients[CONNECTIONS];
-static _Atomic int stop;
+static _Atomic int stopping;
 static const char *server_error;
 static struct tls_stats server_stats;
 
@@ -87,7 +87,7 @@ static void serve(struct tls_context *ctx, struct peer *peers)
 		if (!server_error)
 			tls_conn_set_data(peers[i].conn, &peers[i]);
 	}
-	while (!stop && !server_error) {
+	while (!stopping && !server_error) {
 		n = tls_context_wait(ctx, events, 64, 50);
 		for (i = 0; i < n; i++)
 			echo(events[i].data);
@@ -233,7 +233,7 @@ static void echo_on_all(int stalled)
 
 	allow_descriptors();
 	before = count_descriptors();
-	stop = 0;
+	stopping = 0;
 	server_error = NULL;
 	ctx = loop_context();
 	assert_non_null(ctx);
@@ -241,7 +241,7 @@ static void echo_on_all(int stalled)
 	pthread_create(&server, NULL, server_main, NULL);
 	stall(stalled);
 	run_clients(ctx, CONNECTIONS - stalled);
-	stop = 1;
+	stopping = 1;
 	pthread_join(server, NULL);
 	if (server_error)
 		fail_msg("%s", server_error);

@@ -111,7 +111,7 @@ static void assert_in_flight(const struct tls_stats *s)
 	assert_true(s->rx_in_flight_peak > 1);
 }
 
-static struct tls_stats stop(struct echo *e, double begin, size_t expect)
+static struct tls_stats stop_echo(struct echo *e, double begin, size_t expect)
 {
 	struct echo_report r;
 
@@ -162,7 +162,7 @@ static void echo_library(const char *suite, const char *driver, bool async,
 	assert_by_kernel(&s, len);
 	if (async)
 		assert_in_flight(&s);
-	s = stop(e, begin, len);
+	s = stop_echo(e, begin, len);
 	assert_by_kernel(&s, len);
 	if (async)
 		assert_in_flight(&s);
@@ -184,7 +184,7 @@ static void echo_openssl(const char *suite, const char *driver, bool async,
 	words = echo_by_openssl(pair.client, data, len);
 	if (words)
 		fail_msg("%s", words);
-	s = stop(e, begin, len);
+	s = stop_echo(e, begin, len);
 	tls_pair_free(&pair);
 	assert_by_kernel(&s, len);
 	if (async)
@@ -461,7 +461,7 @@ static void test_many_connections(void **state)
 	many_run(ctx);
 	many_close(all);
 	tls_context_free(ctx);
-	s = stop(e, begin, (size_t)MANY * MANY_BYTES);
+	s = stop_echo(e, begin, (size_t)MANY * MANY_BYTES);
 	assert_in_range(s.op_sockets_peak, 2, 64);
 	assert_true(s.tx_records[TLS_BY_KERNEL] > 0);
 	assert_true(s.rx_records[TLS_BY_KERNEL] > 0);

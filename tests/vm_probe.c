@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include <cmocka.h>
 
@@ -57,6 +58,22 @@ static void test_wrapper_refused(void **state)
 	print_message("%s\n", setup_refusal(&s, CIPHER_AES_128_GCM));
 	assert_refused(&s, CIPHER_AES_128_GCM, "software wrapper");
 	assert_refused(&s, CIPHER_AES_256_GCM, parallel_driver);
+	setup_stop(&s);
+}
+
+/* It could be a wrapper for all that is known, and here it is. */
+static void test_hidden_driver_refused(void **state)
+{
+	struct setup s;
+
+	(void)state;
+	assert_int_equal(mount("/dev/null", "/proc/crypto", NULL, MS_BIND,
+			       NULL), 0);
+	s = setup_start(NULL, false, SOCKETS);
+	assert_int_equal(umount("/proc/crypto"), 0);
+	print_message("%s\n", setup_refusal(&s, CIPHER_AES_128_GCM));
+	assert_refused(&s, CIPHER_AES_128_GCM, "ProcSubset=pid");
+	assert_refused(&s, CIPHER_CHACHA20_POLY1305, "name it to use it");
 	setup_stop(&s);
 }
 
@@ -248,6 +265,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_long_name_refused),
 	cmocka_unit_test(test_stalled_driver),
 	cmocka_unit_test(test_wrapper_refused),
+	cmocka_unit_test(test_hidden_driver_refused),
 	cmocka_unit_test(test_pcrypt_is_asynchronous),
 };
 

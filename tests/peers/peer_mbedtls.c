@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Mbed TLS as an end of pump.c's streams: TLS 1.2 only, as of its 2.28. */
+/* Mbed TLS, 2.28 or 3, as an end of pump.c's streams: TLS 1.2 only, as 2.28. */
 #define _GNU_SOURCE 1
 #include "pump.h"
 
@@ -33,6 +33,16 @@ static int must(int result, const char *what)
 	exit(1);
 }
 
+static int parse_key(const char *path)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+	return mbedtls_pk_parse_keyfile(&key, path, NULL,
+					mbedtls_ctr_drbg_random, &drbg);
+#else
+	return mbedtls_pk_parse_keyfile(&key, path, NULL);
+#endif
+}
+
 static void mbed_open(const struct pump_options *o, int fd)
 {
 	static int suites[2];
@@ -55,12 +65,15 @@ static void mbed_open(const struct pump_options *o, int fd)
 	     "set-up");
 	mbedtls_ssl_conf_rng(&config, mbedtls_ctr_drbg_random, &drbg);
 	mbedtls_ssl_conf_authmode(&config, MBEDTLS_SSL_VERIFY_NONE);
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+	mbedtls_ssl_conf_max_tls_version(&config, MBEDTLS_SSL_VERSION_TLS1_2);
+#endif
 	suites[0] = mbedtls_ssl_get_ciphersuite_id(o->suite->tls12_iana);
 	mbedtls_ssl_conf_ciphersuites(&config, suites);
 	if (o->server) {
 		must(mbedtls_x509_crt_parse_file(&cert, o->cert),
 		     "certificate");
-		must(mbedtls_pk_parse_keyfile(&key, o->key, NULL), "key");
+		must(parse_key(o->key), "key");
 		must(mbedtls_ssl_conf_own_cert(&config, &cert, &key),
 		     "certificate");
 	}
