@@ -43,8 +43,15 @@ static bool between_messages(const SSL *ssl)
 	}
 }
 
+/* As SSL_version() says of OpenSSL 3.2 and later: OSSL_QUIC1_VERSION. */
+enum { QUIC_1 = 1 };
+
 static int check_alive(const SSL *ssl, const char **why)
 {
+	if (SSL_version(ssl) == QUIC_1)
+		return refuse(-EOPNOTSUPP, why,
+			      "a QUIC connection or stream has no TLS records: "
+			      "go on with SSL_read() and SSL_write()");
 	/* There is no other public way to ask whether the SSL has failed. */
 	if (!strcmp(SSL_state_string_long(ssl), "error"))
 		return refuse(-EINVAL, why,

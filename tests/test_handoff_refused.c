@@ -18,6 +18,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/opensslv.h>
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+#include <openssl/quic.h>
+#endif
+
+#include "asynctls.h"
 #include "handoff_check.h"
 
 /* One sort of connection, asked at both ends, still usable after. */
@@ -94,6 +100,28 @@ static void a_context_not_prepared_is_refused(void **state)
 	(void)state;
 	assert_unfit((struct tls_pair_options){ 0 }, -EINVAL,
 		     "tls_handoff_prepare");
+}
+
+static void a_quic_stream_is_refused_as_such(void **state)
+{
+	(void)state;
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+	SSL_CTX *ssl_ctx = SSL_CTX_new(OSSL_QUIC_client_method());
+	SSL *ssl = SSL_new(ssl_ctx);
+	struct tls_context *ctx;
+	struct tls_conn *conn;
+
+	assert_non_null(ssl);
+	assert_int_equal(tls_context_new(&ctx, NULL), 0);
+	assert_int_equal(tls_handoff(&conn, ctx, ssl), -EOPNOTSUPP);
+	assert_non_null(strstr(tls_last_error(), "QUIC"));
+	tls_context_free(ctx);
+	SSL_free(ssl);
+	SSL_CTX_free(ssl_ctx);
+#else
+	print_message("before OpenSSL 3.2 there is no QUIC\n");
+	skip();
+#endif
 }
 
 static void ignore_line(const SSL *ssl, const char *line)
@@ -617,6 +645,7 @@ int main(void)
 		cmocka_unit_test(a_suite_with_cbc_is_refused),
 		cmocka_unit_test(another_aead_is_refused),
 		cmocka_unit_test(a_context_not_prepared_is_refused),
+		cmocka_unit_test(a_quic_stream_is_refused_as_such),
 		cmocka_unit_test(a_keylog_callback_replaced_is_refused),
 		cmocka_unit_test(another_handshake_not_followed_is_refused),
 		cmocka_unit_test(an_unfinished_handshake_is_refused),
