@@ -409,7 +409,11 @@ struct tls_secrets {
 	size_t max_fragment;
 	const struct tls_options *options; /* NULL: none */
 };
+#ifdef __cplusplus
+#define TLS_SECRETS_INIT tls_secrets_init()
+#else
 #define TLS_SECRETS_INIT { .size = sizeof(struct tls_secrets) }
+#endif
 
 /*
  * Take over a connected stream socket from secrets. Copies what it needs.
@@ -766,6 +770,14 @@ inline tls_config tls_config_init()
 
 	config.size = sizeof(config);
 	return config;
+}
+
+inline tls_secrets tls_secrets_init()
+{
+	tls_secrets secrets = {};
+
+	secrets.size = sizeof(secrets);
+	return secrets;
 }
 #endif
 

@@ -57,7 +57,9 @@ header_is_cxx() {
 			int main()
 			{
 				struct tls_config c = TLS_CONFIG_INIT;
-				return c.size != sizeof(c) || c.depth;
+				struct tls_secrets s = TLS_SECRETS_INIT;
+				return c.size != sizeof(c) || c.depth ||
+					s.size != sizeof(s);
 			}
 			END
 			"$tmp/cxx" || return
