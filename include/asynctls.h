@@ -72,6 +72,13 @@ extern "C" {
 #define ASYNCTLS_API(name) \
 	__asm__("asynctls_" #name) __attribute__((visibility("default")))
 
+/* C++ has had designated initializers since C++20 only. */
+#ifdef __cplusplus
+#define ASYNCTLS_INIT(name) asynctls_init<name>()
+#else
+#define ASYNCTLS_INIT(name) { .size = sizeof(struct name) }
+#endif
+
 #define ASYNCTLS_VERSION_MAJOR 0
 #define ASYNCTLS_VERSION_MINOR 1
 #define ASYNCTLS_VERSION_PATCH 0
@@ -203,11 +210,7 @@ struct tls_config {
 	 */
 	size_t send_window;
 };
-#ifdef __cplusplus
-#define TLS_CONFIG_INIT tls_config_init()
-#else
-#define TLS_CONFIG_INIT { .size = sizeof(struct tls_config) }
-#endif
+#define TLS_CONFIG_INIT ASYNCTLS_INIT(tls_config)
 
 /*
  * Create a context; config may be NULL for all defaults. Probes the kernel's
@@ -366,7 +369,7 @@ struct tls_options {
 	int ignore_eof; /* as tls_config.ignore_eof, which holds without */
 	size_t send_window; /* as tls_config.send_window, likewise */
 };
-#define TLS_OPTIONS_INIT { .size = sizeof(struct tls_options) }
+#define TLS_OPTIONS_INIT ASYNCTLS_INIT(tls_options)
 
 /* tls_handoff() with options; NULL: none. */
 int tls_handoff_with(struct tls_conn **conn, struct tls_context *ctx,
@@ -409,11 +412,7 @@ struct tls_secrets {
 	size_t max_fragment;
 	const struct tls_options *options; /* NULL: none */
 };
-#ifdef __cplusplus
-#define TLS_SECRETS_INIT tls_secrets_init()
-#else
-#define TLS_SECRETS_INIT { .size = sizeof(struct tls_secrets) }
-#endif
+#define TLS_SECRETS_INIT ASYNCTLS_INIT(tls_secrets)
 
 /*
  * Take over a connected stream socket from secrets. Copies what it needs.
@@ -763,21 +762,12 @@ int tls_stats_json(const struct tls_stats *stats, size_t size, char *buf,
 #ifdef __cplusplus
 }
 
-/* C++ has had designated initializers since C++20 only. */
-inline tls_config tls_config_init()
+template <typename sized> inline sized asynctls_init()
 {
-	tls_config config = {};
+	sized all = {};
 
-	config.size = sizeof(config);
-	return config;
-}
-
-inline tls_secrets tls_secrets_init()
-{
-	tls_secrets secrets = {};
-
-	secrets.size = sizeof(secrets);
-	return secrets;
+	all.size = sizeof(all);
+	return all;
 }
 #endif
 

@@ -57,9 +57,12 @@ header_is_cxx() {
 			int main()
 			{
 				struct tls_config c = TLS_CONFIG_INIT;
+				struct tls_options o = TLS_OPTIONS_INIT;
 				struct tls_secrets s = TLS_SECRETS_INIT;
+
 				return c.size != sizeof(c) || c.depth ||
-					s.size != sizeof(s);
+				       o.size != sizeof(o) ||
+				       s.size != sizeof(s) || s.secret_len;
 			}
 			END
 			"$tmp/cxx" || return
