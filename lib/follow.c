@@ -572,6 +572,7 @@ static void note_start(SSL *ssl)
 	state = state_new(ssl);
 	if (!state)
 		return;
+	state->session_ctx = SSL_get_SSL_CTX(ssl);
 	side_begin(&state->tx, state, SSL_get_wbio(ssl), BIO_number_written);
 	side_begin(&state->rx, state, SSL_get_rbio(ssl), BIO_number_read);
 	state->rx.keeps_tail = SSL_get_read_ahead(ssl);

@@ -70,6 +70,8 @@ struct follow {
 	uint8_t random[FOLLOW_RANDOM]; /* the client's: which handshake this is
 					*/
 	bool logged;                   /* TLS 1.3: made when secrets were */
+	/* the SSL's at the start, whose cache has the session; it keeps it */
+	SSL_CTX *session_ctx;
 	struct follow_side tx, rx;
 };
 

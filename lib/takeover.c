@@ -516,6 +516,7 @@ int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(-ENOMEM, "no memory for a hand-over");
 	ret = take(out, ctx, ssl, options, h);
 	if (!ret) {
+		(*out)->session = handoff_session(ssl);
 		(*out)->closes = handoff_commit(ssl);
 		ctx_add(ctx, *out);
 	}
