@@ -43,6 +43,7 @@ struct follow_side {
 	 */
 	unsigned fresh;
 	bool keeps_tail;
+	bool at_start; /* of what a server receives: may be of SSLv2's form */
 	int lost; /* -errno if the records could not be followed, and why */
 	const char *lost_why;
 	uint8_t secret[CIPHER_SECRET_MAX];
