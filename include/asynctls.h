@@ -329,6 +329,12 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * connection's by then, which would get these records: where that one is to be
  * handed over, too, it is declined. SO_RCVLOWAT is 1 until tls_close() gives it back.
  *
+ * What OpenSSL was told of the records it sends cannot be asked, and ends with
+ * the hand-over: instead of SSL_CTX_set_block_padding() or a padding callback
+ * there is tls_conn_set_padding(), of SSL_CTX_set_max_send_fragment()
+ * tls_conn_set_record_size(). After a fatal alert, either side's, tls_close()
+ * removes a session of TLS 1.2 from the cache of the SSL_CTX, as OpenSSL does.
+ *
  * Session tickets (RFC 8446 4.6.1) that a client receives after that are given
  * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache
  * mode: tls_read() and tls_close() then call the callback set with
