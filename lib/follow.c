@@ -63,7 +63,7 @@ static size_t wire_expected(const struct follow_wire *wire)
 	return RECORD_HEADER + ((size_t)wire->bytes[3] << 8 | wire->bytes[4]);
 }
 
-/* A ClientHello may be in SSLv2's format (RFC 5246 E.2), which has no records. */
+/* A ClientHello may be in SSLv2's format (RFC 5246 E.2), and no record. */
 static size_t side_expected(const struct follow_side *side)
 {
 	const struct follow_wire *wire = &side->current;

@@ -38,7 +38,7 @@ struct follow_side {
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
 	/*
-	 * Records that ended in the latest read. OpenSSL reads when it has not a
+	 * Records that ended in the latest read. OpenSSL reads when it has no
 	 * whole one left: all before these it has taken.
 	 */
 	unsigned fresh;

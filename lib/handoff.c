@@ -406,7 +406,7 @@ struct handoff_session {
 };
 
 /*
- * Only what is in a cache costs nothing to keep. (Of a client's without one, the
+ * Only what is in a cache costs nothing to keep. (Of a client's without one the
  * application may have a reference; it costs the certificates of the peer.)
  */
 static bool is_cached(SSL *ssl, SSL_CTX *ctx)

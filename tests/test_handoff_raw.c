@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hand-over of a server whose client does what OpenSSL's never does. It is
- * the test's: TLS 1.2 with a PSK.
+ * The hand-over where the peer does what OpenSSL's never does, or hardly ever:
+ * a client of the test's own, of TLS 1.2 with a PSK, and messages in pieces.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,6 +26,8 @@
 
 enum { SUITE = 0x00a8 }; /* TLS_PSK_WITH_AES_128_GCM_SHA256 */
 enum { SERVER_HELLO_DONE = 14, CLIENT_KEY_EXCHANGE = 16, FINISHED = 20 };
+
+static struct tls_context *ctx;
 
 static struct client {
 	struct tls_pair pair; /* without its client */
@@ -83,7 +86,7 @@ static void prf(const void *secret, size_t secret_len, const char *label,
 		const void *seed, size_t seed_len, uint8_t *out, size_t len)
 {
 	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
-	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+	EVP_KDF_CTX *expand = EVP_KDF_CTX_new(kdf);
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
 						 (char *)"SHA256", 0),
@@ -96,8 +99,8 @@ static void prf(const void *secret, size_t secret_len, const char *label,
 		OSSL_PARAM_construct_end(),
 	};
 
-	assert_int_equal(EVP_KDF_derive(ctx, out, len, params), 1);
-	EVP_KDF_CTX_free(ctx);
+	assert_int_equal(EVP_KDF_derive(expand, out, len, params), 1);
+	EVP_KDF_CTX_free(expand);
 	EVP_KDF_free(kdf);
 }
 
@@ -206,10 +209,8 @@ static void end_client(void)
 static void the_server_goes_on(void)
 {
 	uint8_t record[RECORD_WIRE_MAX], content[RECORD_BODY_MAX];
-	struct tls_context *ctx;
 	struct tls_conn *conn;
 
-	assert_int_equal(tls_context_new(&ctx, NULL), 0);
 	conn = handed_over(ctx, c.pair.server);
 	send_sealed(RECORD_DATA, "ping", 4);
 	handed_hears(conn, "ping");
@@ -223,7 +224,6 @@ static void the_server_goes_on(void)
 	assert_int_equal(evp_open(c.server, 1, record, content), 4);
 	assert_memory_equal(content, "pong", 4);
 	tls_close(conn, 1000);
-	tls_context_free(ctx);
 }
 
 static void a_finished_in_several_records_is_followed(void **state)
@@ -246,12 +246,205 @@ static void a_client_hello_of_sslv2_is_followed(void **state)
 	end_client();
 }
 
+/* ---- Handshake messages in several records ----------------------------- */
+
+static void short_records(SSL *server, SSL *client)
+{
+	assert_int_equal(SSL_set_max_send_fragment(server, 512), 1);
+	(void)client;
+}
+
+static void answers(SSL *ssl, SSL *peer)
+{
+	struct tls_conn *conn = handed_over(ctx, ssl);
+
+	say(peer, "question");
+	handed_hears(conn, "question");
+	handed_says(conn, peer, "answer");
+	tls_close(conn, 1000);
+}
+
+/* They carry the client's certificate: some 800 bytes. */
+static void tickets_in_several_records_go_on(void **state)
+{
+	void (*const shorten[])(SSL *, SSL *) = { limit_fragments,
+						  short_records };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct tls_pair pair;
+		char byte;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .prepare = shorten[i / 2],
+					 .client_cert = true,
+					 .nonblocking = true,
+				 });
+		/* both tickets, and nothing behind them */
+		assert_int_equal(SSL_read(pair.client, &byte, 1), -1);
+		assert_int_equal(SSL_get_error(pair.client, -1),
+				 SSL_ERROR_WANT_READ);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		if (i % 2)
+			answers(pair.client, pair.server);
+		else
+			answers(pair.server, pair.client);
+		tls_pair_free(&pair);
+	}
+}
+
+/* lifetime, age_add, nonce, ticket, no extensions */
+static const uint8_t ticket[] = {
+	4, 0, 0, 38, 0, 0, 1, 0, 1, 2, 3, 4, 1, 7, 0, 24, 't', 'i', 'c', 'k',
+	'e', 't', 't', 'i', 'c', 'k', 'e', 't', 't', 'i', 'c', 'k', 'e', 't',
+	't', 'i', 'c', 'k', 'e', 't', 0, 0,
+};
+
+/* The server's records are the test's, to an OpenSSL that is the client. */
+static struct handoff *open_made(struct tls_pair *pair)
+{
+	open_pair(pair, (struct tls_pair_options){
+				PREPARED,
+				.set_tickets = true,
+				.nonblocking = true,
+			});
+	return take(pair->server);
+}
+
+static void send_ticket(struct handoff *server, size_t from, size_t to,
+			size_t size)
+{
+	for (size_t n; from < to; from += n) {
+		n = to - from < size ? to - from : size;
+		send_record(server, RECORD_HANDSHAKE, ticket + from, n);
+	}
+}
+
+static void read_nothing(SSL *ssl)
+{
+	char byte;
+
+	assert_int_equal(SSL_read(ssl, &byte, 1), -1);
+	assert_int_equal(SSL_get_error(ssl, -1), SSL_ERROR_WANT_READ);
+}
+
+static void half_a_message_is_declined(void **state)
+{
+	(void)state;
+	for (size_t have = 1; have < sizeof(ticket); have++) {
+		struct tls_pair pair;
+		struct handoff *server = open_made(&pair);
+		struct tls_conn *conn;
+		char byte;
+
+		send_ticket(server, 0, have, have < 20 ? 1 : have);
+		read_nothing(pair.client);
+		/* with its header OpenSSL tells, without it does not */
+		handed_declined(ctx, pair.client, -EBUSY,
+				have < 4 ? "half a handshake message" :
+					   "under way");
+		send_ticket(server, have, sizeof(ticket), 100);
+		read_nothing(pair.client);
+		conn = handed_over(ctx, pair.client);
+		send_record(server, RECORD_DATA, "x", 1);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		assert_int_equal(tls_read(conn, &byte, 1), 1);
+		tls_close(conn, 0);
+		drop(server);
+		tls_pair_free(&pair);
+	}
+}
+
+static void a_message_in_too_many_records_is_declined(void **state)
+{
+	struct tls_pair pair;
+	struct handoff *server = open_made(&pair);
+	struct tls_conn *conn;
+	char byte;
+
+	(void)state;
+	send_ticket(server, 0, sizeof(ticket), 1);
+	read_nothing(pair.client);
+	handed_declined(ctx, pair.client, -EBUSY, "data behind it");
+	/* data shows where the next one begins */
+	send_record(server, RECORD_DATA, "x", 1);
+	assert_int_equal(SSL_read(pair.client, &byte, 1), 1);
+	send_ticket(server, 0, sizeof(ticket), 2);
+	read_nothing(pair.client);
+	conn = handed_over(ctx, pair.client);
+	send_record(server, RECORD_DATA, "y", 1);
+	assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+	assert_int_equal(tls_read(conn, &byte, 1), 1);
+	assert_int_equal(byte, 'y');
+	tls_close(conn, 0);
+	drop(server);
+	tls_pair_free(&pair);
+}
+
+/* ---- KeyUpdates without data ------------------------------------------- */
+
+/* As many as OpenSSL has sent KeyUpdates; more is a flood. */
+static void answers_the_peer_owes_are_no_flood(void **state)
+{
+	enum { ASKED = 50, MAX = 32 };
+	int ret = 0;
+
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		struct tls_conn *conn;
+		struct tls_pair pair;
+		char c;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 PREPARED,
+					 .set_tickets = true,
+					 .nonblocking = true,
+				 });
+		for (int i = 0; i < ASKED; i++) {
+			SSL_key_update(pair.server, SSL_KEY_UPDATE_REQUESTED);
+			assert_int_equal(SSL_do_handshake(pair.server), 1);
+			assert_int_equal(SSL_read(pair.client, &c, 1), -1);
+			assert_int_equal(SSL_do_handshake(pair.client), 1);
+		}
+		conn = handed_over(ctx, pair.server);
+		for (int i = 0; i < 2 * MAX && more; i++) {
+			SSL_key_update(pair.client,
+				       SSL_KEY_UPDATE_NOT_REQUESTED);
+			assert_int_equal(SSL_do_handshake(pair.client), 1);
+		}
+		assert_int_equal(SSL_write(pair.client, "x", 1), 1);
+		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
+		ret = (int)tls_read(conn, &c, 1);
+		assert_int_equal(ret, more ? -EPROTO : 1);
+		tls_close(conn, 0);
+		tls_pair_free(&pair);
+	}
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return tls_context_new(&ctx, NULL);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tls_context_free(ctx);
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_finished_in_several_records_is_followed),
 		cmocka_unit_test(a_client_hello_of_sslv2_is_followed),
+		cmocka_unit_test(tickets_in_several_records_go_on),
+		cmocka_unit_test(half_a_message_is_declined),
+		cmocka_unit_test(a_message_in_too_many_records_is_declined),
+		cmocka_unit_test(answers_the_peer_owes_are_no_flood),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, setup, teardown);
 }
