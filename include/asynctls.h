@@ -327,19 +327,27 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  *
  * The descriptor must stay open until tls_close(), and stays the application's
  * to close; but one that a BIO of the SSL would close (BIO_CLOSE: that of
- * BIO_new_connect(), or accepted by BIO_do_accept()) is closed by tls_close(), or
- * by SSL_free() if that comes later. One closed too early may be another
+ * BIO_new_connect(), or accepted by BIO_do_accept()) is closed by tls_close(),
+ * or by SSL_free() if that comes later. One closed too early may be another
  * connection's by then, which would get these records: where that one is to be
- * handed over, too, it is declined. SO_RCVLOWAT is 1 until tls_close() gives it back.
+ * handed over, too, it is declined. SO_RCVLOWAT is 1 until tls_close(), which
+ * gives it back.
+ *
+ * What OpenSSL was told of the records it sends cannot be asked, and ends with
+ * the hand-over: instead of SSL_CTX_set_block_padding() or a padding callback
+ * there is tls_conn_set_padding(), of SSL_CTX_set_max_send_fragment()
+ * tls_conn_set_record_size(). After a fatal alert, either side's, tls_close()
+ * removes a session of TLS 1.2 from the cache of the SSL_CTX, as OpenSSL does.
  *
  * Session tickets (RFC 8446 4.6.1) that a client receives after that are given
  * to OpenSSL where its SSL_CTX has SSL_SESS_CACHE_CLIENT in its session cache
  * mode: tls_read() and tls_close() then call the callback set with
  * SSL_CTX_sess_set_new_cb(), in the calling thread and without a lock, but it
- * must not close this connection. Info and message callbacks are not called. The
- * connection keeps a reference to the SSL for that until tls_close() (some
- * 12 KB): do not use it for another one with SSL_clear() before. Elsewhere, where OpenSSL held half a record at the
- * hand-over, and in a build without the CPU engine, tickets are skipped.
+ * must not close this connection. Info and message callbacks are not called.
+ * The connection keeps a reference to the SSL for that until tls_close() (some
+ * 12 KB): do not use it for another one with SSL_clear() before. Elsewhere,
+ * where OpenSSL held half a record at the hand-over, and in a build without the
+ * CPU engine, tickets are skipped.
  *
  * On failure the SSL is as usable as before, and tls_last_error() says why:
  * -EINVAL	the context was not prepared, the handshake is not finished or

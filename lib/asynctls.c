@@ -483,9 +483,10 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 {
 	struct tls_context *ctx;
 	struct descriptor descriptor;
+	struct handoff_session *session;
 	struct bio_st *closes;
 	struct tickets *tickets;
-	bool feed;
+	bool feed, alerted;
 	ssize_t n;
 	int fd;
 
@@ -503,11 +504,14 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	tickets_let_go(tickets);
 	descriptor = conn->descriptor;
 	closes = conn->closes;
+	session = conn->session;
+	alerted = conn_alerted(conn);
 	fd = conn->fd;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
 	if (feed)
 		tickets_feed(tickets, fd);
+	handoff_session_end(session, alerted);
 	descriptor_release(&descriptor);
 	handoff_give_back(closes, fd); /* close(2) may linger */
 	tickets_free(tickets);

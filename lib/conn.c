@@ -507,6 +507,17 @@ static void send_due_update(struct tls_conn *conn)
 		conn->flushing = true;
 }
 
+static bool is_fatal(int alert)
+{
+	return alert != ALERT_NONE && alert != ALERT_CLOSE_NOTIFY;
+}
+
+bool conn_alerted(const struct tls_conn *conn)
+{
+	return is_fatal(conn->alert_received) || is_fatal(conn->alert_sent) ||
+	       is_fatal(conn->alert_due);
+}
+
 bool conn_flushed(const struct tls_conn *conn)
 {
 	return conn->tx.error ||

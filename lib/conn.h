@@ -34,6 +34,7 @@ struct tls_conn {
 	int fd;
 	struct descriptor descriptor;
 	struct bio_st *closes; /* it, once it is given back; or NULL */
+	struct handoff_session *session; /* not to be resumed if this fails */
 	bool is_server;
 	struct account account;
 	struct tx tx;
@@ -98,6 +99,9 @@ int conn_update_keys(struct tls_conn *conn, bool request);
 
 /* Put close_notify in line, once, and refuse writes from now on. */
 void conn_shutdown(struct tls_conn *conn);
+
+/* Has a fatal alert ended it, the peer's or ours? */
+bool conn_alerted(const struct tls_conn *conn);
 
 /* Is everything that is being flushed, alerts included, with the socket? */
 bool conn_flushed(const struct tls_conn *conn);

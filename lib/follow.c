@@ -63,9 +63,15 @@ static size_t wire_expected(const struct follow_wire *wire)
 	return RECORD_HEADER + ((size_t)wire->bytes[3] << 8 | wire->bytes[4]);
 }
 
-static bool wire_complete(const struct follow_wire *wire)
+/* A ClientHello may be in SSLv2's format (RFC 5246 E.2), and no record. */
+static size_t side_expected(const struct follow_side *side)
 {
-	return wire->len >= RECORD_HEADER && wire->len == wire_expected(wire);
+	const struct follow_wire *wire = &side->current;
+
+	if (!side->at_start || wire->len < RECORD_HEADER ||
+	    !(wire->bytes[0] & 0x80) || wire->bytes[2] != MESSAGE_CLIENT_HELLO)
+		return wire_expected(wire);
+	return 2 + ((size_t)(wire->bytes[0] & 0x7f) << 8 | wire->bytes[1]);
 }
 
 static void side_lose(struct follow_side *side, int error, const char *why)
@@ -186,9 +192,9 @@ static void side_follow(struct follow_side *side, const uint8_t *bytes,
 	side->seen += len;
 	while (len && !side->lost) {
 		struct follow_wire *wire = &side->current;
-		size_t n = wire_expected(wire);
+		size_t n = side_expected(side);
 
-		if (n > most) {
+		if (n > most || n < wire->len) {
 			side_lose(side, -EPROTO, "a record was too long");
 			return;
 		}
@@ -203,8 +209,10 @@ static void side_follow(struct follow_side *side, const uint8_t *bytes,
 		wire->len += n;
 		bytes += n;
 		len -= n;
-		if (!wire_complete(wire))
+		if (wire->len < RECORD_HEADER ||
+		    wire->len < side_expected(side))
 			continue;
+		side->at_start = false;
 		side_record(side);
 		side->fresh++;
 		if (len)
@@ -572,8 +580,10 @@ static void note_start(SSL *ssl)
 	state = state_new(ssl);
 	if (!state)
 		return;
+	state->session_ctx = SSL_get_SSL_CTX(ssl);
 	side_begin(&state->tx, state, SSL_get_wbio(ssl), BIO_number_written);
 	side_begin(&state->rx, state, SSL_get_rbio(ssl), BIO_number_read);
+	state->rx.at_start = SSL_is_server(ssl);
 	state->rx.keeps_tail = SSL_get_read_ahead(ssl);
 }
 

@@ -38,11 +38,12 @@ struct follow_side {
 	bool stalled; /* OpenSSL holds bytes that the socket did not take */
 	bool ahead;   /* one read went past the end of a record */
 	/*
-	 * Records that ended in the latest read. OpenSSL reads when it has not a
+	 * Records that ended in the latest read. OpenSSL reads when it has no
 	 * whole one left: all before these it has taken.
 	 */
 	unsigned fresh;
 	bool keeps_tail;
+	bool at_start; /* of what a server receives: may be of SSLv2's form */
 	int lost; /* -errno if the records could not be followed, and why */
 	const char *lost_why;
 	uint8_t secret[CIPHER_SECRET_MAX];
@@ -70,6 +71,8 @@ struct follow {
 	uint8_t random[FOLLOW_RANDOM]; /* the client's: which handshake this is
 					*/
 	bool logged;                   /* TLS 1.3: made when secrets were */
+	/* the SSL's at the start, whose cache has the session; it keeps it */
+	SSL_CTX *session_ctx;
 	struct follow_side tx, rx;
 };
 

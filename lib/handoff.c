@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -402,6 +403,56 @@ void handoff_give_back(BIO *bio, int fd)
 		close(fd); /* the BIO has been given another one */
 	BIO_free(bio);
 	ERR_pop_to_mark();
+}
+
+/* ---- The session ------------------------------------------------------- */
+
+struct handoff_session {
+	SSL_CTX *ctx;
+	SSL_SESSION *session;
+};
+
+/*
+ * Only what is in a cache costs nothing to keep. (Of a client's without one the
+ * application may have a reference; it costs the certificates of the peer.)
+ */
+static bool is_cached(SSL *ssl, SSL_CTX *ctx)
+{
+	long mode = SSL_CTX_get_session_cache_mode(ctx);
+	unsigned len = 0;
+
+	SSL_SESSION_get_id(SSL_get_session(ssl), &len);
+	return len && mode & (SSL_is_server(ssl) ? SSL_SESS_CACHE_SERVER :
+						   SSL_SESS_CACHE_CLIENT);
+}
+
+struct handoff_session *handoff_session(SSL *ssl)
+{
+	struct handoff_session *kept;
+	const struct follow *state;
+
+	if (SSL_version(ssl) != TLS1_2_VERSION || follow_find(&state, ssl) ||
+	    !state || !state->session_ctx ||
+	    !is_cached(ssl, state->session_ctx))
+		return NULL;
+	kept = malloc(sizeof(*kept));
+	if (!kept)
+		return NULL;
+	kept->ctx = state->session_ctx;
+	SSL_CTX_up_ref(kept->ctx);
+	kept->session = SSL_get1_session(ssl);
+	return kept;
+}
+
+void handoff_session_end(struct handoff_session *session, bool forget)
+{
+	if (!session)
+		return;
+	if (forget)
+		SSL_CTX_remove_session(session->ctx, session->session);
+	SSL_SESSION_free(session->session);
+	SSL_CTX_free(session->ctx);
+	free(session);
 }
 
 void handoff_wipe(struct handoff *h)

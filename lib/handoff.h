@@ -37,6 +37,7 @@
 #include "record.h"
 
 struct bio_st;
+struct handoff_session;
 struct ssl_st;
 struct ssl_ctx_st;
 
@@ -106,6 +107,18 @@ struct bio_st *handoff_commit(struct ssl_st *ssl);
  * unless the SSL is still there. NULL is fine.
  */
 void handoff_give_back(struct bio_st *bio, int fd);
+
+/*
+ * The session of this SSL, of TLS 1.2, and the SSL_CTX that keeps it, with
+ * references; NULL where none is kept, or there is no memory for that. Before
+ * handoff_commit().
+ */
+struct handoff_session *handoff_session(struct ssl_st *ssl);
+/*
+ * Drop them. After a fatal alert the session must not be resumed (RFC 5246
+ * 7.2.2): forget it then, which may call a callback of the application's.
+ */
+void handoff_session_end(struct handoff_session *session, bool forget);
 
 /* Wipe h. */
 void handoff_wipe(struct handoff *h);

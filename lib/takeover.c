@@ -159,8 +159,8 @@ static int prove_run(struct tls_context *ctx, struct keygen *gen,
 
 /*
  * The record before the next one must open, and leave things as they are. 0;
- * -EINPROGRESS if a certificate is asked for in it; -ENOMSG, -ENODATA: a message
- * has not ended, or nobody knows.
+ * -EINPROGRESS if a certificate is asked for in it; -ENOMSG, -ENODATA: a
+ * message has not ended, or nobody knows.
  */
 static int prove(struct tls_context *ctx, struct keygen *gen,
 		 const struct handoff_side *side, uint8_t *room)
@@ -516,6 +516,7 @@ int takeover_ssl(struct tls_conn **out, struct tls_context *ctx,
 		return error_set(-ENOMEM, "no memory for a hand-over");
 	ret = take(out, ctx, ssl, options, h);
 	if (!ret) {
+		(*out)->session = handoff_session(ssl);
 		(*out)->closes = handoff_commit(ssl);
 		ctx_add(ctx, *out);
 	}

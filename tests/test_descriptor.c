@@ -305,6 +305,8 @@ static void a_child_may_use_the_number_again(void **state)
 	if (!child) {
 		struct tls_config config = TLS_CONFIG_INIT;
 
+		/* it starts no thread */
+		config.kind = TLS_CONTEXT_LOOP;
 		config.engine = TLS_ENGINE_CPU;
 		if (tls_context_new(&own, &config))
 			_exit(1);

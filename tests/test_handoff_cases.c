@@ -568,8 +568,8 @@ static void a_record_read_ahead_and_in_part_read_is_declined(void **state)
 }
 
 /*
- * A KeyUpdate and records behind it in one segment. OpenSSL 3.2 and later do not
- * tell of them when they tell of the new key.
+ * A KeyUpdate and records behind it in one segment. OpenSSL 3.2 and later do
+ * not tell of them when they tell of the new key.
  */
 static void a_key_update_read_ahead_with_more_is_declined(void **state)
 {
@@ -598,170 +598,6 @@ static void a_key_update_read_ahead_with_more_is_declined(void **state)
 		if (i / 2)
 			hear(ssl, " wordssome words");
 		handed_declined(ctx, ssl, -EBUSY, "read_ahead");
-		tls_pair_free(&pair);
-	}
-}
-
-/* ---- Handshake messages in several records ----------------------------- */
-
-static void short_records(SSL *server, SSL *client)
-{
-	assert_int_equal(SSL_set_max_send_fragment(server, 512), 1);
-	(void)client;
-}
-
-/* They carry the client's certificate: some 800 bytes. */
-static void tickets_in_several_records_go_on(void **state)
-{
-	void (*const shorten[])(SSL *, SSL *) = { limit_fragments,
-						  short_records };
-
-	(void)state;
-	for (int i = 0; i < 4; i++) {
-		struct tls_pair pair;
-		char c;
-
-		open_pair(&pair, (struct tls_pair_options){
-					 PREPARED,
-					 .prepare = shorten[i / 2],
-					 .client_cert = true,
-					 .nonblocking = true,
-				 });
-		/* both tickets, and nothing behind them */
-		assert_int_equal(SSL_read(pair.client, &c, 1), -1);
-		assert_int_equal(SSL_get_error(pair.client, -1),
-				 SSL_ERROR_WANT_READ);
-		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-		if (i % 2)
-			goes_on(pair.client, pair.server);
-		else
-			goes_on(pair.server, pair.client);
-		tls_pair_free(&pair);
-	}
-}
-
-/* lifetime, age_add, nonce, ticket, no extensions */
-static const uint8_t ticket[] = {
-	4, 0, 0, 38, 0, 0, 1, 0, 1, 2, 3, 4, 1, 7, 0, 24, 't', 'i', 'c', 'k',
-	'e', 't', 't', 'i', 'c', 'k', 'e', 't', 't', 'i', 'c', 'k', 'e', 't',
-	't', 'i', 'c', 'k', 'e', 't', 0, 0,
-};
-
-/* The server's records are the test's, to an OpenSSL that is the client. */
-static struct handoff *open_made(struct tls_pair *pair)
-{
-	open_pair(pair, (struct tls_pair_options){
-				PREPARED,
-				.set_tickets = true,
-				.nonblocking = true,
-			});
-	return take(pair->server);
-}
-
-static void send_ticket(struct handoff *server, size_t from, size_t to,
-			size_t size)
-{
-	for (size_t n; from < to; from += n) {
-		n = to - from < size ? to - from : size;
-		send_record(server, RECORD_HANDSHAKE, ticket + from, n);
-	}
-}
-
-static void read_nothing(SSL *ssl)
-{
-	char c;
-
-	assert_int_equal(SSL_read(ssl, &c, 1), -1);
-	assert_int_equal(SSL_get_error(ssl, -1), SSL_ERROR_WANT_READ);
-}
-
-static void half_a_message_is_declined(void **state)
-{
-	(void)state;
-	for (size_t have = 1; have < sizeof(ticket); have++) {
-		struct tls_pair pair;
-		struct handoff *server = open_made(&pair);
-		struct tls_conn *conn;
-		char c;
-
-		send_ticket(server, 0, have, have < 20 ? 1 : have);
-		read_nothing(pair.client);
-		/* with its header OpenSSL tells, without it does not */
-		handed_declined(ctx, pair.client, -EBUSY,
-				have < 4 ? "half a handshake message" :
-					   "under way");
-		send_ticket(server, have, sizeof(ticket), 100);
-		read_nothing(pair.client);
-		conn = handed_over(ctx, pair.client);
-		send_record(server, RECORD_DATA, "x", 1);
-		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-		assert_int_equal(tls_read(conn, &c, 1), 1);
-		tls_close(conn, 0);
-		drop(server);
-		tls_pair_free(&pair);
-	}
-}
-
-static void a_message_in_too_many_records_is_declined(void **state)
-{
-	struct tls_pair pair;
-	struct handoff *server = open_made(&pair);
-	struct tls_conn *conn;
-	char c;
-
-	(void)state;
-	send_ticket(server, 0, sizeof(ticket), 1);
-	read_nothing(pair.client);
-	handed_declined(ctx, pair.client, -EBUSY, "data behind it");
-	/* data shows where the next one begins */
-	send_record(server, RECORD_DATA, "x", 1);
-	assert_int_equal(SSL_read(pair.client, &c, 1), 1);
-	send_ticket(server, 0, sizeof(ticket), 2);
-	read_nothing(pair.client);
-	conn = handed_over(ctx, pair.client);
-	send_record(server, RECORD_DATA, "y", 1);
-	assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-	assert_int_equal(tls_read(conn, &c, 1), 1);
-	assert_int_equal(c, 'y');
-	tls_close(conn, 0);
-	drop(server);
-	tls_pair_free(&pair);
-}
-
-/* As many as OpenSSL has sent KeyUpdates; more is a flood. */
-static void answers_the_peer_owes_are_no_flood(void **state)
-{
-	enum { ASKED = 50, MAX = 32 };
-	int ret = 0;
-
-	(void)state;
-	for (int more = 0; more < 2; more++) {
-		struct tls_conn *conn;
-		struct tls_pair pair;
-		char c;
-
-		open_pair(&pair, (struct tls_pair_options){
-					 PREPARED,
-					 .set_tickets = true,
-					 .nonblocking = true,
-				 });
-		for (int i = 0; i < ASKED; i++) {
-			SSL_key_update(pair.server, SSL_KEY_UPDATE_REQUESTED);
-			assert_int_equal(SSL_do_handshake(pair.server), 1);
-			assert_int_equal(SSL_read(pair.client, &c, 1), -1);
-			assert_int_equal(SSL_do_handshake(pair.client), 1);
-		}
-		conn = handed_over(ctx, pair.server);
-		for (int i = 0; i < 2 * MAX && more; i++) {
-			SSL_key_update(pair.client,
-				       SSL_KEY_UPDATE_NOT_REQUESTED);
-			assert_int_equal(SSL_do_handshake(pair.client), 1);
-		}
-		assert_int_equal(SSL_write(pair.client, "x", 1), 1);
-		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-		ret = (int)tls_read(conn, &c, 1);
-		assert_int_equal(ret, more ? -EPROTO : 1);
-		tls_close(conn, 0);
 		tls_pair_free(&pair);
 	}
 }
@@ -957,10 +793,6 @@ int main(void)
 		cmocka_unit_test(
 			a_record_read_ahead_and_in_part_read_is_declined),
 		cmocka_unit_test(a_key_update_read_ahead_with_more_is_declined),
-		cmocka_unit_test(answers_the_peer_owes_are_no_flood),
-		cmocka_unit_test(tickets_in_several_records_go_on),
-		cmocka_unit_test(half_a_message_is_declined),
-		cmocka_unit_test(a_message_in_too_many_records_is_declined),
 		cmocka_unit_test(much_data_and_many_key_updates_before_go_on),
 		cmocka_unit_test(a_key_update_not_yet_read_is_met_afterwards),
 		cmocka_unit_test(

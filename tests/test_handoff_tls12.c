@@ -318,6 +318,97 @@ static void records_read_ahead_are_refused(void **state)
 	tls_pair_free(&pair);
 }
 
+/* ---- The session after a fatal alert ----------------------------------- */
+
+static struct tls_context *worker;
+static int removed;
+
+/* Would wait for ever under the lock of the context. */
+static void count_removed(SSL_CTX *ssl_ctx, SSL_SESSION *session)
+{
+	(void)ssl_ctx, (void)session;
+	assert_int_equal(tls_context_process(worker), 0);
+	removed++;
+}
+
+static void cache_sessions(SSL_CTX *ssl_ctx)
+{
+	prepare_for_handoff(ssl_ctx);
+	SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_TICKET);
+	SSL_CTX_set_session_cache_mode(ssl_ctx, SSL_SESS_CACHE_BOTH);
+	SSL_CTX_sess_set_remove_cb(ssl_ctx, count_removed);
+}
+
+static bool resumes(const struct tls_pair *first, SSL_SESSION *session)
+{
+	struct tls_pair pair;
+	bool reused;
+
+	open_pair(&pair, (struct tls_pair_options){
+				 .sctx = first->sctx,
+				 .cctx = first->cctx,
+				 .session = session,
+			 });
+	reused = SSL_session_reused(pair.server);
+	/* else SSL_free() ends the session */
+	SSL_set_shutdown(pair.server, SSL_SENT_SHUTDOWN);
+	SSL_set_shutdown(pair.client, SSL_SENT_SHUTDOWN);
+	tls_pair_free(&pair);
+	return reused;
+}
+
+enum ending { WELL, FORGED, ALERTED };
+
+static void end_connection(struct tls_conn *conn, struct handoff *peer,
+			   enum ending how)
+{
+	static const uint8_t alert[] = { 2, 40 }; /* handshake_failure */
+	char c;
+
+	if (how == FORGED)
+		peer->tx.seq++;
+	if (how == ALERTED)
+		send_record(peer, RECORD_ALERT, alert, 2);
+	else
+		send_record(peer, RECORD_DATA, "x", 1);
+	assert_int_equal(tls_read(conn, &c, 1),
+			 how == WELL   ? 1 :
+			 how == FORGED ? -EBADMSG :
+					 -EPROTO);
+	tls_close(conn, 1000);
+}
+
+static void a_fatal_alert_ends_the_session(void **state)
+{
+	static const enum ending endings[] = { WELL, FORGED, ALERTED };
+
+	(void)state;
+	assert_int_equal(tls_context_new(&worker, NULL), 0);
+	for (int i = 0; i < 6; i++) {
+		bool well = endings[i / 2] == WELL;
+		struct tls_pair pair;
+		SSL_SESSION *session;
+		struct handoff *peer;
+
+		open_pair(&pair, (struct tls_pair_options){
+					 .version = TLS1_2_VERSION,
+					 .prepare_ctx = cache_sessions });
+		session = SSL_get1_session(pair.client);
+		assert_true(resumes(&pair, session));
+		removed = 0;
+		peer = take(i % 2 ? pair.server : pair.client);
+		end_connection(handed_over(worker,
+					   i % 2 ? pair.client : pair.server),
+			       peer, endings[i / 2]);
+		assert_int_equal(removed, !well);
+		assert_int_equal(resumes(&pair, session), well);
+		drop(peer);
+		SSL_SESSION_free(session);
+		tls_pair_free(&pair);
+	}
+	tls_context_free(worker);
+}
+
 /* ---- Nonces ------------------------------------------------------------ */
 
 /* The part on the wire of the next record for the client, with its length. */
@@ -552,6 +643,7 @@ int main(void)
 		TEST(half_a_record_is_handed_over),
 		TEST(reading_ahead_without_effect_makes_no_difference),
 		TEST(records_read_ahead_are_refused),
+		TEST(a_fatal_alert_ends_the_session),
 		TEST(explicit_nonces_go_on_from_openssls),
 		TEST(a_renegotiation_under_way_is_refused),
 		TEST(a_renegotiation_begins_the_count_anew),
