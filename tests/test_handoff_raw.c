@@ -394,7 +394,7 @@ static void answers_the_peer_owes_are_no_flood(void **state)
 	for (int more = 0; more < 2; more++) {
 		struct tls_conn *conn;
 		struct tls_pair pair;
-		char c;
+		char byte;
 
 		open_pair(&pair, (struct tls_pair_options){
 					 PREPARED,
@@ -404,7 +404,7 @@ static void answers_the_peer_owes_are_no_flood(void **state)
 		for (int i = 0; i < ASKED; i++) {
 			SSL_key_update(pair.server, SSL_KEY_UPDATE_REQUESTED);
 			assert_int_equal(SSL_do_handshake(pair.server), 1);
-			assert_int_equal(SSL_read(pair.client, &c, 1), -1);
+			assert_int_equal(SSL_read(pair.client, &byte, 1), -1);
 			assert_int_equal(SSL_do_handshake(pair.client), 1);
 		}
 		conn = handed_over(ctx, pair.server);
@@ -415,7 +415,7 @@ static void answers_the_peer_owes_are_no_flood(void **state)
 		}
 		assert_int_equal(SSL_write(pair.client, "x", 1), 1);
 		assert_int_equal(tls_pair_set_blocking(&pair, true), 0);
-		ret = (int)tls_read(conn, &c, 1);
+		ret = (int)tls_read(conn, &byte, 1);
 		assert_int_equal(ret, more ? -EPROTO : 1);
 		tls_close(conn, 0);
 		tls_pair_free(&pair);
