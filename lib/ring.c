@@ -448,18 +448,30 @@ int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 	return 0;
 }
 
-int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
+static int recv_pooled(struct ring *ring, int fd, int flags,
+		       struct ring_op *op)
 {
 	struct io_uring_sqe *sqe = next_sqe(ring);
 
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+	io_uring_prep_recv(sqe, fd, NULL, 0, flags);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = POOL_GROUP;
-	wait_if_drained(sqe, op);
+	if (!flags)
+		wait_if_drained(sqe, op);
 	set_tagged(sqe, op, 0);
 	return 0;
+}
+
+int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
+{
+	return recv_pooled(ring, fd, 0, op);
+}
+
+int ring_take_pooled(struct ring *ring, int fd, struct ring_op *op)
+{
+	return recv_pooled(ring, fd, MSG_DONTWAIT, op);
 }
 
 /*

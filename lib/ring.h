@@ -79,6 +79,8 @@ int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
  * pool is empty. A buffer may come with any result, end-of-file included.
  */
 int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
+/* The same at once: -EAGAIN if there is no data. */
+int ring_take_pooled(struct ring *ring, int fd, struct ring_op *op);
 /*
  * An AF_ALG request: sendmsg on an operation socket, then a read of exactly
  * len bytes from it, asynchronous if the driver is. One completion: the
