@@ -336,7 +336,7 @@ static void after_a_burst_pages_go_back_to_the_system(void **state)
 	assert_in_range(pool.empty_count, 2 * LIMIT / 4, 2 * LIMIT / 4 + 1);
 	if (!SANITIZED)
 		assert_true(before - resident() >
-			    8 * LIMIT * BLOCK_SIZE * 7 / 10);
+			    8 * LIMIT * BLOCK_SIZE * 6 / 10);
 	burst(&a, 8 * LIMIT);
 }
 
