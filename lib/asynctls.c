@@ -569,6 +569,8 @@ static ssize_t peek_some(struct tls_conn *conn, void *buf, size_t len)
 {
 	size_t n = rx_peek(&conn->rx, buf, len);
 
+	if (conn->rx.error || conn->rx.closed)
+		settle(conn);
 	if (n)
 		return (ssize_t)n;
 	return conn->reading.error ? conn_say_reading(conn) :
@@ -579,17 +581,23 @@ static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len,
 			 unsigned flags)
 {
 	uint64_t deadline = 0;
+	bool in_time = true;
+	ssize_t n;
 
 	conn_flush(conn);
 	if (conn->tx.sending)
 		ctx_submit(conn->ctx);
 	gather_reads(conn);
-	while (!more_to_read(conn) &&
-	       waits(conn, flags, SO_RCVTIMEO, &deadline) &&
-	       ctx_block(conn->ctx, deadline))
-		;
-	return flags & TLS_PEEK ? peek_some(conn, buf, len) :
-				  read_some(conn, buf, len);
+	do {
+		while (in_time && !more_to_read(conn) &&
+		       waits(conn, flags, SO_RCVTIMEO, &deadline))
+			in_time = ctx_block(conn->ctx, deadline);
+		n = flags & TLS_PEEK ? peek_some(conn, buf, len) :
+				       read_some(conn, buf, len);
+		/* what was in the socket may be no data: see feed.h */
+	} while (n == -EAGAIN && in_time &&
+		 waits(conn, flags, SO_RCVTIMEO, &deadline));
+	return n;
 }
 
 ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
@@ -786,15 +794,12 @@ static void add_context(struct tls_stats *s, struct tls_context *ctx)
 	add_connections(s, &ctx->gone);
 	s->enters = ring_enters(core->ring);
 	s->allocations = core->tx_pool.allocations + core->rx_pool.allocations +
-			 core->slots.allocations + a.allocations;
+			 core->slots.pool.allocations + a.allocations;
 	s->op_sockets_now = a.sockets_now;
 	s->op_sockets_peak = a.sockets_peak;
-	s->memory_now = core->tx_pool.held * TX_BLOCK +
-			core->rx_pool.held * RX_BLOCK;
-	s->memory_peak = core->tx_pool.held_peak * TX_BLOCK +
-			 core->rx_pool.held_peak * RX_BLOCK;
-	s->memory_parked = core->tx_pool.parked * TX_BLOCK +
-			   core->rx_pool.parked * RX_BLOCK;
+	s->memory_now = core->tx_pool.held + core->rx_pool.held;
+	s->memory_peak = core->tx_pool.held_peak + core->rx_pool.held_peak;
+	s->memory_parked = core->tx_pool.parked + core->rx_pool.parked;
 }
 
 int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
@@ -820,8 +825,7 @@ int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
 	if (ret)
 		return ret;
 	add_connection(&s, conn);
-	s.memory_now = conn->tx.memory.held * TX_BLOCK +
-		       conn->rx.memory.held * RX_BLOCK;
+	s.memory_now = conn->tx.memory.held + conn->rx.memory.held;
 	ctx_leave(ctx);
 	sized_give(stats, size, &s, sizeof(s));
 	return 0;

@@ -5,6 +5,7 @@
 
 #include "asynctls.h"
 #include "dispatch.h"
+#include "feed.h"
 #include "pool.h"
 #include "queue.h"
 #include "ring.h"
@@ -28,9 +29,10 @@ struct core {
 	struct list todo;
 	/* connections with sealed records not yet given to the socket */
 	struct list held;
-	/* the blocks that the ring's receive pool has */
-	struct block *receive_blocks[RING_BUFFERS];
-	int receive_buffers; /* how many it is to have */
+	/* what waits for memory to send from, see tx.h */
+	struct list thirsty;
+	uint64_t looked; /* when they and feed.parts last were, by time */
+	struct feed feed;
 };
 
 #endif

@@ -18,8 +18,8 @@ enum {
 	DEFAULT_DEPTH = 32,
 	MAX_DEPTH = 4096,
 	MIN_SLOTS = 64,
-	MIN_RECEIVE_BUFFERS = 16,
 	DEFAULT_MEMORY = 64 << 20,
+	LEAST_MEMORY = 1 << 20,
 	DEFAULT_DEADLINE_MS = 1000,
 };
 
@@ -94,6 +94,38 @@ static void advance_all(struct tls_context *ctx)
 	}
 }
 
+static void serve_writers(struct tls_context *ctx)
+{
+	if (tx_serve(&ctx->core))
+		overtake_waiters(ctx); /* it may be what they wait for */
+}
+
+/* Who waits for memory, or for the rest of a record, is not forgotten. */
+static void look_at_waiting(struct tls_context *ctx)
+{
+	uint64_t now = now_ns();
+
+	if (now - ctx->core.looked < FEED_LOOK_NS)
+		return;
+	ctx->core.looked = now;
+	feed_look(&ctx->core);
+	serve_writers(ctx);
+}
+
+static bool has_waiting(const struct core *core)
+{
+	return !list_empty(&core->thirsty) || !list_empty(&core->feed.parts);
+}
+
+static void share_memory(struct tls_context *ctx)
+{
+	feed_serve(&ctx->core);
+	if (ctx->core.tx_pool.gave_back && !list_empty(&ctx->core.thirsty))
+		serve_writers(ctx);
+	else if (has_waiting(&ctx->core))
+		look_at_waiting(ctx);
+}
+
 unsigned ctx_step(struct tls_context *ctx)
 {
 	struct dispatch *d = &ctx->core.dispatch;
@@ -105,6 +137,7 @@ unsigned ctx_step(struct tls_context *ctx)
 			overtake_waiters(ctx);
 		if (d->flying_count)
 			dispatch_expire(d, now_ns());
+		share_memory(ctx);
 		advance_all(ctx);
 		total += n;
 	} while (n);
@@ -167,9 +200,26 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns)
 	wait_unlocked(ctx, ns);
 }
 
+/* Of two waits, -1: for ever. */
 static int64_t shorter(int64_t a, int64_t b)
 {
-	return a >= 0 && a < b ? a : b;
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
+}
+
+static int64_t tend_memory(struct tls_context *ctx, int64_t ns)
+{
+	struct core *core = &ctx->core;
+	uint64_t now = now_ns();
+
+	if (pool_trim(&core->tx_pool, now) | pool_trim(&core->rx_pool, now) |
+	    pool_trim(&core->slots.pool, now) | feed_trim(core, now))
+		ns = shorter(ns, POOL_TRIM_NS);
+	if (!has_waiting(core))
+		return ns;
+	look_at_waiting(ctx);
+	return shorter(ns, FEED_LOOK_NS);
 }
 
 int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
@@ -177,6 +227,7 @@ int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns)
 	struct afalg_stats stats;
 	uint64_t now, due;
 
+	ns = tend_memory(ctx, ns);
 	/* a loop's waiting submits what is queued */
 	if (ctx->kind == TLS_CONTEXT_LOOP ? !list_empty(&ctx->core.todo) :
 					    ctx_stuck(ctx))
@@ -272,6 +323,8 @@ void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
 static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 {
 	conn->closing = true;
+	rx_stop(&conn->rx);
+	tx_stop(&conn->tx);
 	list_remove(&conn->held); /* nobody is to send again what is cancelled */
 	while (conn->rx.receiving || conn->tx.sending) {
 		if (conn->rx.receiving)
@@ -296,6 +349,7 @@ ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 	ctx->core.stats.connections_now--;
 	conn->gone = true;
 	release(conn);
+	ctx_step(ctx); /* others may wait for its memory */
 	return ret;
 }
 
@@ -306,6 +360,8 @@ static bool store(struct tls_context *ctx, struct tls_conn *conn,
 
 	if (!events) {
 		list_remove(&conn->ready);
+		if (conn->wants_room) /* somebody else has had it */
+			tx_await_memory(&conn->tx);
 		return false;
 	}
 	*event = (struct tls_event){ conn, conn->data, events };
@@ -406,24 +462,18 @@ static int open_keylog(struct core *core, const char *path)
 				       strerror(-core->keylog_fd));
 }
 
-/*
- * A buffer for each connection that receives at the same time, of a quarter of
- * the memory: who finds none has to try again.
- */
-static int receive_buffers(size_t memory)
+static size_t memory_limit(const struct tls_config *config)
 {
-	size_t n = memory / 4 / RX_BLOCK;
-
-	if (n < MIN_RECEIVE_BUFFERS)
-		return MIN_RECEIVE_BUFFERS;
-	return n < RING_BUFFERS ? (int)n : RING_BUFFERS;
+	if (!config->max_memory)
+		return DEFAULT_MEMORY;
+	return config->max_memory > LEAST_MEMORY ? config->max_memory :
+						   LEAST_MEMORY;
 }
 
 static void init_core(struct tls_context *ctx, const struct tls_config *config)
 {
 	struct core *core = &ctx->core;
-	size_t memory = config->max_memory ? config->max_memory :
-					     DEFAULT_MEMORY;
+	size_t memory = memory_limit(config);
 	unsigned slots;
 
 	core->depth = config->depth ? config->depth : DEFAULT_DEPTH;
@@ -437,11 +487,11 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->rekey_records = config->rekey_records;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
-	pool_init(&core->tx_pool, TX_BLOCK, TX_SURE, memory / 2);
-	pool_init(&core->rx_pool, RX_BLOCK, RX_SURE, memory / 2);
-	core->receive_buffers = receive_buffers(memory);
+	pool_init(&core->tx_pool, memory / 2, true);
+	pool_init(&core->rx_pool, memory / 2, false);
 	list_init(&core->todo);
 	list_init(&core->held);
+	list_init(&core->thirsty);
 	list_init(&ctx->conns);
 	list_init(&ctx->gone);
 	list_init(&ctx->ready);
@@ -473,7 +523,7 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 					     DEFAULT_DEADLINE_MS) *
 			      (uint64_t)NS_PER_MS,
 		      ctx->choice.hybrid);
-	if (!rx_fill_pool(core))
+	if (!feed_begin(core, memory_limit(config)))
 		return error_set(-ENOMEM, "no memory to receive into");
 	ret = make_poll_fd(ctx);
 	if (ret || ctx->kind == TLS_CONTEXT_LOOP)

@@ -5,73 +5,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT = 64 };
-
-struct slot_array {
-	struct slot_array *next;
-	struct slot slots[];
-};
+_Static_assert(QUEUE_FIRST * sizeof(struct slot) <= POOL_SMALL_BYTES &&
+	       QUEUE_CHUNK * sizeof(struct slot) <= POOL_MIDDLE_BYTES,
+	       "a chunk of slots fits in a block");
 
 void slot_cache_init(struct slot_cache *cache, unsigned min_size)
 {
 	*cache = (struct slot_cache){ .size = 1 };
 	while (cache->size < min_size)
 		cache->size *= 2;
+	pool_init(&cache->pool, SIZE_MAX, false);
+	cache->pool.kept = 1;
+	cache->account.pool = &cache->pool;
 }
 
 void slot_cache_destroy(struct slot_cache *cache)
 {
-	struct slot_array *a, *next;
-
-	for (a = cache->free; a; a = next) {
-		next = a->next;
-		free(a);
-	}
-	cache->free = NULL;
+	pool_destroy(&cache->pool);
 }
 
-static struct slot_array *borrow(struct slot_cache *cache)
+void queue_init(struct queue *q, struct slot_cache *cache,
+		struct pool_account *memory)
 {
-	struct slot_array *a = cache->free;
-
-	if (a) {
-		cache->free = a->next;
-		spare_taken(&cache->spare, --cache->free_count);
-	} else {
-		cache->allocations++;
-		a = malloc(sizeof(*a) + cache->size * sizeof(struct slot));
-	}
-	cache->lent += a != NULL;
-	return a;
+	*q = (struct queue){ .cache = cache, .memory = memory };
+	q->chunks = q->few;
 }
 
-static void give_back(struct slot_cache *cache, struct slot_array *a)
+void queue_destroy(struct queue *q)
 {
-	int i;
-
-	cache->lent--;
-	cache->free_count++;
-	a->next = cache->free;
-	cache->free = a;
-	spare_given_back(&cache->spare, cache->free_count, cache->lent);
-	for (i = 0; i < 2 && cache->free_count > KEPT &&
-		    spare_let_go(&cache->spare, KEPT); i++) {
-		a = cache->free;
-		cache->free = a->next;
-		cache->free_count--;
-		free(a);
-	}
+	if (q->chunks != q->few)
+		free(q->chunks);
+	q->chunks = q->few;
 }
 
-void queue_init(struct queue *q, struct slot_cache *cache)
+static unsigned chunk_of(unsigned place)
 {
-	*q = (struct queue){ .cache = cache };
+	return (place + QUEUE_CHUNK - QUEUE_FIRST) / QUEUE_CHUNK;
+}
+
+static struct slot *slot_at(const struct queue *q, unsigned place)
+{
+	struct slot *slots = (struct slot *)(void *)
+				     q->chunks[chunk_of(place)]->data;
+
+	if (place < QUEUE_FIRST)
+		return slots + place;
+	return slots + (place - QUEUE_FIRST) % QUEUE_CHUNK;
 }
 
 struct slot *queue_at(const struct queue *q, unsigned i)
 {
 	assert(i < queue_count(q));
-	return &q->array->slots[(q->head + i) & (q->cache->size - 1)];
+	return slot_at(q, (q->head + i) & (q->cache->size - 1));
 }
 
 struct slot *queue_head(const struct queue *q)
@@ -79,21 +64,65 @@ struct slot *queue_head(const struct queue *q)
 	return queue_count(q) ? queue_at(q, 0) : NULL;
 }
 
+/* In which chunk the next record is to be. */
+static unsigned next_chunk(const struct queue *q)
+{
+	return chunk_of(q->tail & (q->cache->size - 1));
+}
+
+bool queue_room(const struct queue *q)
+{
+	if (queue_full(q))
+		return false;
+	return !q->chunk_count || next_chunk(q) < q->chunk_count ||
+	       pool_may_take(q->memory, POOL_MIDDLE);
+}
+
+static bool have_table(struct queue *q)
+{
+	const unsigned most = chunk_of(q->cache->size - 1) + 1;
+	struct block **table;
+
+	if (q->chunk_count < QUEUE_FEW || q->chunks != q->few)
+		return true;
+	table = calloc(most, sizeof(struct block *));
+	if (!table)
+		return false;
+	memcpy(table, q->few, sizeof(q->few));
+	q->chunks = table;
+	return true;
+}
+
+static bool add_chunk(struct queue *q)
+{
+	struct block *chunk;
+
+	if (!have_table(q))
+		return false;
+	if (q->chunk_count)
+		chunk = pool_take(q->memory, POOL_MIDDLE);
+	else
+		chunk = pool_take_surely(&q->cache->account, POOL_SMALL);
+	if (chunk)
+		q->chunks[q->chunk_count++] = chunk;
+	return chunk;
+}
+
 struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq)
 {
 	struct slot *slot;
 
-	if (queue_full(q))
+	if (queue_full(q) ||
+	    (next_chunk(q) >= q->chunk_count && !add_chunk(q)))
 		return NULL;
-	if (!q->array && !(q->array = borrow(q->cache)))
-		return NULL;
-	q->tail++;
-	slot = queue_at(q, queue_count(q) - 1);
+	slot = slot_at(q, q->tail++ & (q->cache->size - 1));
 	*slot = (struct slot){
 		.gen = keygen_get(gen),
 		.seq = seq,
 		.state = SLOT_OPEN,
+		.before = q->last,
 	};
+	q->last = slot;
 	list_init(&slot->flying);
 	record_nonce(slot->op.nonce, gen->iv, keygen_nonce_number(gen, seq));
 	return slot;
@@ -110,7 +139,6 @@ void queue_submitted(struct queue *q, struct slot *slot, uint64_t *peak)
 bool queue_completed(struct queue *q, struct slot *slot, bool failed)
 {
 	struct slot *head = queue_head(q);
-	struct slot *before;
 
 	assert(slot->state == SLOT_OPEN || slot->state == SLOT_SUBMITTED);
 	if (slot->state == SLOT_SUBMITTED)
@@ -118,8 +146,7 @@ bool queue_completed(struct queue *q, struct slot *slot, bool failed)
 	slot->state = failed ? SLOT_FAILED : SLOT_READY;
 	if (slot == head)
 		return false;
-	before = slot == q->array->slots ? slot + q->cache->size - 1 : slot - 1;
-	return before->state == SLOT_SUBMITTED;
+	return slot->before->state == SLOT_SUBMITTED;
 }
 
 void queue_rebind(struct slot *slot, struct keygen *gen, uint64_t seq)
@@ -144,13 +171,16 @@ static void release(struct slot *slot, struct pool_account *account)
 	explicit_bzero(slot->op.nonce, sizeof(slot->op.nonce));
 }
 
-/* An empty line gives its array back. */
+/* An empty line gives its memory back. */
 static void settle(struct queue *q)
 {
 	if (queue_count(q))
 		return;
-	give_back(q->cache, q->array);
-	q->array = NULL;
+	while (--q->chunk_count)
+		block_put(q->memory, q->chunks[q->chunk_count]);
+	block_put(&q->cache->account, q->chunks[0]);
+	q->head = q->tail = 0;
+	q->last = NULL;
 }
 
 void queue_unpush(struct queue *q, struct pool_account *account)
@@ -160,6 +190,7 @@ void queue_unpush(struct queue *q, struct pool_account *account)
 	assert(slot->state == SLOT_OPEN);
 	release(slot, account);
 	q->tail--;
+	q->last = slot->before;
 	settle(q);
 }
 

@@ -34,6 +34,7 @@ enum slot_state {
 
 struct slot {
 	struct aead_op op;
+	struct slot *before;   /* in line when it entered */
 	struct engine *engine; /* that is to have it first */
 	struct account *account; /* the connection's, see dispatch.h */
 	struct list flying;    /* while the kernel engine has it */
@@ -58,28 +59,38 @@ struct slot {
 };
 
 /*
- * Arrays of slots, lent to the connections that have something in flight. Those
- * given back are kept, as many as were needed lately and 64.
+ * Where slots are kept: in chunks that a line takes as it grows and gives back
+ * when it is empty; slots never move. The first chunk of a line is small and is
+ * always to be had, so that every connection can move a record; more of them
+ * are memory like that of records (struct pool), and may be refused.
  */
 struct slot_cache {
-	unsigned size; /* slots in an array, a power of two */
-	struct slot_array *free;
-	unsigned free_count, lent;
-	struct spare spare;
-	uint64_t allocations;
+	unsigned size; /* slots in a line at most, a power of two */
+	struct pool pool; /* of first chunks */
+	struct pool_account account;
 };
+
+enum { QUEUE_FIRST = 4, QUEUE_CHUNK = 16, QUEUE_FEW = 5 };
 
 struct queue {
 	struct slot_cache *cache;
-	struct slot_array *array; /* NULL while the line is empty */
-	unsigned head, tail;	  /* free-running */
+	struct pool_account *memory; /* for all chunks but the first */
+	struct block **chunks;	     /* few, or more where lines are longer */
+	struct block *few[QUEUE_FEW];
+	unsigned chunk_count;	/* of chunks the line has */
+	unsigned head, tail;	/* free-running, 0 while the line is empty */
 	unsigned in_flight;
+	struct slot *last;	/* the latest pushed */
 };
 
 void slot_cache_init(struct slot_cache *cache, unsigned min_size);
 void slot_cache_destroy(struct slot_cache *cache);
 
-void queue_init(struct queue *q, struct slot_cache *cache);
+/* A line is not moved in memory after that. */
+void queue_init(struct queue *q, struct slot_cache *cache,
+		struct pool_account *memory);
+/* An empty one. */
+void queue_destroy(struct queue *q);
 
 static inline unsigned queue_count(const struct queue *q)
 {
@@ -90,6 +101,9 @@ static inline bool queue_full(const struct queue *q)
 {
 	return queue_count(q) == q->cache->size;
 }
+
+/* Is there a place, and memory for it? (The system may still refuse.) */
+bool queue_room(const struct queue *q);
 
 /* What an engine writes to. */
 static inline struct block *slot_output(const struct slot *slot)
@@ -103,8 +117,8 @@ struct slot *queue_at(const struct queue *q, unsigned i);
 struct slot *queue_head(const struct queue *q);
 
 /*
- * A new record at the end, OPEN, its nonce and generation bound. NULL if the
- * line is full (see queue_full()) or there is no memory for it.
+ * A new record at the end, OPEN, its nonce and generation bound. NULL if there
+ * is no room for it (see queue_room()), or no memory.
  */
 struct slot *queue_push(struct queue *q, struct keygen *gen, uint64_t seq);
 

@@ -448,18 +448,30 @@ int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
 	return 0;
 }
 
-int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
+static int recv_pooled(struct ring *ring, int fd, int flags,
+		       struct ring_op *op)
 {
 	struct io_uring_sqe *sqe = next_sqe(ring);
 
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+	io_uring_prep_recv(sqe, fd, NULL, 0, flags);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = POOL_GROUP;
-	wait_if_drained(sqe, op);
+	if (!flags)
+		wait_if_drained(sqe, op);
 	set_tagged(sqe, op, 0);
 	return 0;
+}
+
+int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op)
+{
+	return recv_pooled(ring, fd, 0, op);
+}
+
+int ring_take_pooled(struct ring *ring, int fd, struct ring_op *op)
+{
+	return recv_pooled(ring, fd, MSG_DONTWAIT, op);
 }
 
 /*
@@ -481,6 +493,17 @@ int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 	set_tagged(sqe, op, TAG_REQUEST);
 	sqe = io_uring_get_sqe(&ring->uring);
 	io_uring_prep_read(sqe, fd, out, len, 0);
+	set_tagged(sqe, op, 0);
+	return 0;
+}
+
+int ring_poll(struct ring *ring, int fd, unsigned events, struct ring_op *op)
+{
+	struct io_uring_sqe *sqe = next_sqe(ring);
+
+	if (!sqe)
+		return -EAGAIN;
+	io_uring_prep_poll_add(sqe, fd, events);
 	set_tagged(sqe, op, 0);
 	return 0;
 }
@@ -513,6 +536,34 @@ void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer)
 	io_uring_buf_ring_add(ring->pool, buf, len, buffer,
 			      io_uring_buf_ring_mask(RING_BUFFERS), 0);
 	io_uring_buf_ring_advance(ring->pool, 1);
+}
+
+static bool queue_draw(struct ring *ring, int fd, struct ring_op *op)
+{
+	struct io_uring_sqe *sqe = next_sqe(ring);
+
+	if (!sqe)
+		return false;
+	io_uring_prep_read(sqe, fd, NULL, 0, 0);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = POOL_GROUP;
+	set_tagged(sqe, op, 0);
+	return true;
+}
+
+/* Any read takes a buffer; an eventfd's ends inside the submission. */
+int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op)
+{
+	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC | EFD_SEMAPHORE);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	while (count && queue_draw(ring, fd, op))
+		count--;
+	ret = ring_submit(ring);
+	close(fd);
+	return ret;
 }
 
 bool ring_unsubmitted(const struct ring *ring)

@@ -79,6 +79,8 @@ int ring_recv(struct ring *ring, int fd, void *buf, size_t len,
  * pool is empty. A buffer may come with any result, end-of-file included.
  */
 int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
+/* The same at once: -EAGAIN if there is no data. */
+int ring_take_pooled(struct ring *ring, int fd, struct ring_op *op);
 /*
  * An AF_ALG request: sendmsg on an operation socket, then a read of exactly
  * len bytes from it, asynchronous if the driver is. One completion: the
@@ -87,6 +89,11 @@ int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
  */
 int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 			void *out, size_t len, struct ring_op *op);
+/*
+ * Once one of these poll(2) events holds of fd, or it is in trouble (POLLERR,
+ * POLLHUP): done(op, revents or -errno, -1).
+ */
+int ring_poll(struct ring *ring, int fd, unsigned events, struct ring_op *op);
 /* Ask for op to end early, with -ECANCELED unless it is quicker. */
 int ring_cancel(struct ring *ring, struct ring_op *op);
 /* Make another thread's ring_wait() return. Submits. */
@@ -95,6 +102,12 @@ int ring_wake(struct ring *ring);
 /* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
 enum { RING_BUFFERS = 256 };
 void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
+/*
+ * Have the ring give up to count buffers of the pool back, those handed in
+ * first: done(op, result, buffer) for each, with a few bytes written to it; at
+ * the latest with the second ring_reap(). Submits. 0 or -errno.
+ */
+int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op);
 
 /* Is something queued that has not been submitted? */
 bool ring_unsubmitted(const struct ring *ring);

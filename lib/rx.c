@@ -2,9 +2,8 @@
 #include "rx.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
-
-static void received(struct ring_op *op, int result, int buffer);
 
 void rx_init(struct rx *rx, struct core *core, struct list *todo,
 	     struct account *account, int fd, struct keygen *gen, uint64_t seq)
@@ -22,35 +21,12 @@ void rx_init(struct rx *rx, struct core *core, struct list *todo,
 		.seq = seq,
 		.ahead = core->depth,
 		.memory.pool = &core->rx_pool,
-		.recv_op.done = received,
 	};
-	queue_init(&rx->queue, &core->slots);
+	list_init(&rx->turn);
+	queue_init(&rx->queue, &core->slots, &rx->memory);
 }
 
 /* ---- Receiving --------------------------------------------------------- */
-
-/* Have the ring's pool hold buffer number i. False: no memory. */
-static bool refill(struct core *core, int i)
-{
-	struct block *b = core->receive_blocks[i];
-
-	if (b)
-		return true;
-	b = core->receive_blocks[i] = pool_take_unowned(&core->rx_pool);
-	if (b)
-		ring_pool_add(core->ring, b->data, RX_BLOCK, i);
-	return b;
-}
-
-bool rx_fill_pool(struct core *core)
-{
-	bool any = false;
-	int i;
-
-	for (i = 0; i < core->receive_buffers; i++)
-		any |= refill(core, i);
-	return any;
-}
 
 static void drop_chunk(struct rx *rx)
 {
@@ -60,17 +36,58 @@ static void drop_chunk(struct rx *rx)
 	rx->parsed = rx->filled = 0;
 }
 
-/* The block that the ring chose becomes the connection's. */
-static void adopt(struct rx *rx, int buffer)
+/* For len bytes that begin with a record. */
+static enum pool_kind kind_for(const uint8_t *bytes, size_t len)
+{
+	size_t record = RECORD_HEADER;
+
+	if (len >= RECORD_HEADER)
+		record += (size_t)bytes[3] << 8 | bytes[4];
+	return pool_kind_for(len > record ? len : record);
+}
+
+/* Without a block for a copy, the buffer itself becomes one. */
+static struct block *copy_in_place(struct rx *rx, unsigned buffer,
+				   struct block *b, size_t len,
+				   enum pool_kind kind)
+{
+	uint8_t bytes[POOL_RECORD_BYTES];
+
+	memcpy(bytes, b->data, len);
+	pool_take_back(b);
+	b = pool_take_surely(&rx->memory, kind);
+	memcpy(b->data, bytes, len);
+	feed_replace(rx->core, buffer);
+	return b;
+}
+
+/*
+ * The buffer that the ring chose becomes the connection's, or what is in it
+ * does, in less memory.
+ */
+static void adopt(struct rx *rx, unsigned buffer, size_t len)
 {
 	struct core *core = rx->core;
-	struct block *b = core->receive_blocks[buffer];
+	struct block *b = feed_buffer(core, buffer), *copy;
+	enum pool_kind kind = kind_for(b->data, len);
 
-	core->receive_blocks[buffer] = NULL;
-	pool_adopt(&rx->memory, b);
-	refill(core, buffer);
-	drop_chunk(rx);
-	rx->chunk = b;
+	core->feed.filled += len > POOL_MIDDLE_BYTES;
+	if (len && (kind == POOL_WHOLE || (kind == POOL_RECORD &&
+					   !pool_tight(&core->rx_pool)))) {
+		pool_adopt(&rx->memory, b);
+		feed_replace(core, buffer);
+		rx_begin(rx, b, 0);
+		return;
+	}
+	copy = len ? pool_take(&rx->memory, kind) : NULL;
+	if (len && !copy) {
+		rx_begin(rx, copy_in_place(rx, buffer, b, len, kind), 0);
+		return;
+	}
+	if (copy)
+		memcpy(copy->data, b->data, len);
+	rx_begin(rx, copy, 0);
+	feed_return(core, buffer, b);
 }
 
 /*
@@ -86,27 +103,47 @@ static void starve(struct rx *rx)
 	list_add_once(&rx->core->todo, rx->todo);
 }
 
+void rx_ended(struct rx *rx, int result)
+{
+	rx->eof = true;
+	if (result)
+		rx->parse_error = result;
+}
+
 static void received(struct ring_op *op, int result, int buffer)
 {
 	struct rx *rx = container_of(op, struct rx, recv_op);
 
 	rx->receiving = false;
 	rx->account->stats.receives++;
+	feed_served(rx);
 	if (buffer >= 0)
-		adopt(rx, buffer);
+		adopt(rx, (unsigned)buffer, result > 0 ? (size_t)result : 0);
 	if (result > 0) {
 		rx->filled += (size_t)result;
 		rx->account->stats.received_bytes += (size_t)result;
+	} else if (result == -ENOBUFS && !rx->chunk) {
+		feed_wait(rx);
 	} else if (result == 0) {
-		rx->eof = true;
-	} else if (result == -ENOBUFS && !rx_fill_pool(rx->core)) {
-		starve(rx);
+		rx_ended(rx, 0);
 	} else if (result != -EINTR && result != -EAGAIN &&
 		   result != -ENOBUFS && result != -ECANCELED &&
 		   result != -ENOMEM) {
-		rx->eof = true;
-		rx->parse_error = result;
+		rx_ended(rx, result);
 	}
+	list_add_once(&rx->core->todo, rx->todo);
+}
+
+/* There is data now, or there is trouble, which a receive tells. */
+static void polled(struct ring_op *op, int result, int buffer)
+{
+	struct rx *rx = container_of(op, struct rx, recv_op);
+
+	(void)buffer;
+	rx->receiving = false;
+	op->drained = false;
+	if (result > 0)
+		feed_wait(rx);
 	list_add_once(&rx->core->todo, rx->todo);
 }
 
@@ -122,19 +159,55 @@ static size_t missing(const struct rx *rx)
 	return have < want ? want - have : 0;
 }
 
-/* Part of a record goes to a new block, where the rest of it has room. */
-static bool move_part(struct rx *rx)
+/* The record in hand, of len bytes as a whole, goes to a block of that kind. */
+static bool move_part(struct rx *rx, enum pool_kind kind)
 {
 	size_t have = rx->filled - rx->parsed;
-	struct block *b = pool_take(&rx->memory);
+	struct block *b = pool_take(&rx->memory, kind);
 
 	if (!b)
 		return false;
 	memcpy(b->data, rx->chunk->data + rx->parsed, have);
-	drop_chunk(rx);
-	rx->chunk = b;
+	rx_begin(rx, b, have);
+	return true;
+}
+
+/* Nobody but the connection itself refers to the chunk: to its beginning. */
+static bool shift_part(struct rx *rx, size_t len)
+{
+	size_t have = rx->filled - rx->parsed;
+
+	if (rx->chunk->refs > 1 || block_size(rx->chunk) < len)
+		return false;
+	memmove(rx->chunk->data, rx->chunk->data + rx->parsed, have);
+	rx->parsed = 0;
 	rx->filled = have;
 	return true;
+}
+
+/*
+ * The rest of a record has room behind what there is of it; and where memory is
+ * short, that takes no more of it than it needs.
+ */
+static bool make_room(struct rx *rx, size_t need)
+{
+	size_t len = rx->filled - rx->parsed + need;
+	enum pool_kind least = pool_kind_for(len), kind = least;
+	bool tight = pool_tight(&rx->core->rx_pool);
+
+	if (kind > POOL_MIDDLE && !tight)
+		kind = POOL_WHOLE; /* as more is coming */
+	if (tight && least < block_kind(rx->chunk) && move_part(rx, least))
+		return true;
+	if (block_size(rx->chunk) - rx->filled >= need || shift_part(rx, len) ||
+	    move_part(rx, kind) || (kind != least && move_part(rx, least)))
+		return true;
+	rx->wanted = need;
+	if (pool_may_take(&rx->memory, least))
+		starve(rx); /* it is the system's refusal */
+	else if (!queue_count(&rx->queue))
+		feed_wait_part(rx);
+	return false;
 }
 
 /*
@@ -143,43 +216,71 @@ static bool move_part(struct rx *rx)
  */
 static bool backlogged(const struct rx *rx)
 {
-	const size_t per_block = RX_BLOCK / RECORD_PLAIN_MAX;
+	const size_t per_block = POOL_SLAB / RECORD_PLAIN_MAX;
+	const size_t most = 1 + 2 * rx->core->depth / per_block;
 
 	const struct engine *e = dispatch_engine(&rx->core->dispatch,
 						 rx->gen->cipher);
 
-	if (!e || e->ops->synchronous)
-		return queue_count(&rx->queue) > 0;
-	return rx->memory.held > 1 + 2 * rx->core->depth / per_block ||
-	       queue_full(&rx->queue) ||
-	       (rx->memory.held && !pool_may_take(&rx->memory));
+	if (!queue_count(&rx->queue))
+		return false;
+	return !e || e->ops->synchronous ||
+	       rx->memory.held > most * POOL_SLAB || !queue_room(&rx->queue) ||
+	       !pool_may_take(&rx->memory, POOL_WHOLE);
 }
 
-static void receive(struct rx *rx)
+static int receive_next(struct rx *rx)
 {
+	struct core *core = rx->core;
+
+	rx->recv_op.done = received;
+	if (rx->claims)
+		return ring_take_pooled(core->ring, rx->fd, &rx->recv_op);
+	if (feed_has_buffer(core))
+		return ring_recv_pooled(core->ring, rx->fd, &rx->recv_op);
+	rx->recv_op.done = polled;
+	return ring_poll(core->ring, rx->fd, POLLIN | POLLRDHUP, &rx->recv_op);
+}
+
+static int receive_rest(struct rx *rx, size_t need)
+{
+	if (!make_room(rx, need))
+		return 0;
+	rx->recv_op.done = received;
+	rx->receiving = true;
+	return ring_recv(rx->core->ring, rx->fd, rx->chunk->data + rx->filled,
+			 block_size(rx->chunk) - rx->filled, &rx->recv_op);
+}
+
+void rx_receive(struct rx *rx)
+{
+	size_t need = 0;
 	int ret;
 
 	if (rx->receiving || rx->eof || rx->closed || rx->parse_error ||
-	    rx->error || backlogged(rx))
+	    rx->error || rx->stopped || !list_empty(&rx->turn) ||
+	    backlogged(rx))
 		return;
-	if (!rx->chunk) {
-		ret = ring_recv_pooled(rx->core->ring, rx->fd, &rx->recv_op);
-	} else {
-		size_t need = missing(rx);
-
+	if (rx->chunk) {
+		need = missing(rx);
 		if (!need)
 			return;
-		if (RX_BLOCK - rx->filled < need && !move_part(rx)) {
-			starve(rx);
-			return;
-		}
-		ret = ring_recv(rx->core->ring, rx->fd,
-				rx->chunk->data + rx->filled,
-				RX_BLOCK - rx->filled, &rx->recv_op);
+		ret = receive_rest(rx, need);
+	} else {
+		rx->receiving = true;
+		ret = receive_next(rx);
 	}
-	rx->receiving = ret == 0;
-	if (ret)
+	if (ret) {
+		rx->receiving = false;
 		list_add_once(&rx->core->todo, rx->todo); /* to try again */
+	}
+}
+
+void rx_begin(struct rx *rx, struct block *block, size_t len)
+{
+	drop_chunk(rx);
+	rx->chunk = block;
+	rx->filled = len;
 }
 
 /* ---- Opening ----------------------------------------------------------- */
@@ -212,6 +313,27 @@ static void open_done(struct aead_op *op)
 	list_add_once(&rx->core->todo, rx->todo);
 }
 
+/*
+ * What comes first in line does not wait for memory: without any, the CPU's
+ * engine opens it on the spot, or, where there is none, the limit gives way.
+ */
+static uint8_t *carve_out(struct rx *rx, struct slot *slot, size_t len)
+{
+	enum pool_kind kind = block_kind(rx->chunk);
+	uint8_t *out = block_carve(&rx->memory, &rx->out, len, kind);
+	struct block *b;
+
+	if (out || queue_count(&rx->queue) > 1 ||
+	    pool_may_take(&rx->memory, kind))
+		return out;
+	if (rx->core->dispatch.cpu) {
+		slot->engine = NULL;
+		return NULL;
+	}
+	b = pool_take_surely(&rx->memory, pool_kind_for(len));
+	return b ? block_begin(&rx->memory, &rx->out, len, b) : NULL;
+}
+
 /* Where the plaintext goes: on the spot, or beside it with room for the AAD. */
 static bool place(struct rx *rx, struct slot *slot)
 {
@@ -221,10 +343,9 @@ static bool place(struct rx *rx, struct slot *slot)
 	slot->op.out = slot->wire + format->prefix;
 	if (!slot->engine || slot->engine->ops->synchronous)
 		return true;
-	out = block_carve(&rx->memory, &rx->out,
-			  record_lead(format) + slot->wire_len);
+	out = carve_out(rx, slot, record_lead(format) + slot->wire_len);
 	if (!out)
-		return false;
+		return !slot->engine; /* on the spot after all */
 	slot->side_block = rx->out;
 	slot->op.out = out + format->aad_len;
 	return true;
@@ -274,11 +395,28 @@ static void set_nonce(struct slot *slot)
 					 slot->seq));
 }
 
+/* What of the operation is the same wherever its record lies. */
+static void describe(struct rx *rx, struct slot *slot)
+{
+	const struct record_format *format = rx->gen->format;
+	size_t body = slot->wire_len - RECORD_HEADER;
+
+	slot->owner = rx;
+	slot->account = rx->account;
+	slot->relocate = relocate;
+	set_nonce(slot);
+	record_aad(format, slot->aad, slot->wire[0], slot->seq, body);
+	slot->op.aad = slot->aad;
+	slot->op.aad_len = format->aad_len;
+	slot->op.in = slot->wire + format->prefix;
+	slot->op.in_len = slot->wire_len - format->prefix;
+	slot->op.done = open_done;
+}
+
 /* A whole record is at rx->parsed: into the line. */
 static bool take_record(struct rx *rx, size_t body)
 {
 	struct slot *slot = queue_push(&rx->queue, rx->gen, rx->seq);
-	const struct record_format *format = rx->gen->format;
 
 	if (!slot)
 		return false;
@@ -293,18 +431,9 @@ static bool take_record(struct rx *rx, size_t body)
 	}
 	block_get(rx->chunk);
 	slot->wire_block = rx->chunk;
-	slot->owner = rx;
-	slot->account = rx->account;
-	slot->relocate = relocate;
 	rx->seq++;
 	rx->parsed += slot->wire_len;
-	set_nonce(slot);
-	record_aad(format, slot->aad, slot->wire[0], slot->seq, body);
-	slot->op.aad = slot->aad;
-	slot->op.aad_len = format->aad_len;
-	slot->op.in = slot->wire + format->prefix;
-	slot->op.in_len = slot->wire_len - format->prefix;
-	slot->op.done = open_done;
+	describe(rx, slot);
 	if (slot->side_block && !rx->waiting++ &&
 	    rx->queue.in_flight < rx->ahead)
 		start(rx, slot);
@@ -389,30 +518,40 @@ int rx_update_keys(struct rx *rx)
 	return 0;
 }
 
-/* Type and content of the head; whether it is to stay for reading. */
-static bool examine(struct rx *rx, struct slot *slot)
+/* Type and content; 0 or -errno. */
+static int peel(struct rx *rx, struct slot *slot)
 {
 	size_t len = aead_op_out_len(&slot->op);
-	int alert = ALERT_UNEXPECTED_MESSAGE;
 	ssize_t n = record_content(slot->gen->format, slot->wire, slot->op.out,
 				   len, rx->plain_max, &slot->type);
-	int ret;
 
-	if (n < 0) {
-		fail(rx, (int)n, n == -EMSGSIZE ? ALERT_RECORD_OVERFLOW : alert);
-		return false;
-	}
+	if (n < 0)
+		return (int)n;
 	slot->examined = true;
 	slot->content = slot->op.out;
 	slot->content_len = (size_t)n;
+	return 0;
+}
+
+/* Type and content of the head; whether it is to stay for reading. */
+static bool examine(struct rx *rx, struct slot *slot)
+{
+	int alert = ALERT_UNEXPECTED_MESSAGE;
+	int ret = peel(rx, slot);
+	size_t n = slot->content_len;
+
+	if (ret) {
+		fail(rx, ret, ret == -EMSGSIZE ? ALERT_RECORD_OVERFLOW : alert);
+		return false;
+	}
 	if (slot->type == RECORD_DATA && n && !rx->in_message) {
 		int by = slot->by_kernel ? TLS_BY_KERNEL : TLS_BY_CPU;
 
-		rx->account->stats.rx_bytes[by] += (size_t)n;
+		rx->account->stats.rx_bytes[by] += n;
 		rx->ahead += rx->ahead < rx->core->depth;
 		return true;
 	}
-	ret = rx->control(rx, slot->type, slot->content, (size_t)n, &alert);
+	ret = rx->control(rx, slot->type, slot->content, n, &alert);
 	if (ret)
 		fail(rx, ret, alert);
 	return false;
@@ -425,6 +564,14 @@ static void confirm(struct rx *rx, struct slot *slot)
 	set_nonce(slot);
 	dispatch_confirm(&rx->core->dispatch, slot);
 	opened(rx, slot);
+}
+
+static void fail_open(struct rx *rx, const struct slot *slot)
+{
+	bool forged = slot->op.result == -EBADMSG;
+
+	fail(rx, forged ? -EBADMSG : -EIO,
+	     forged ? ALERT_BAD_RECORD_MAC : ALERT_INTERNAL_ERROR);
 }
 
 static void look_at_head(struct rx *rx)
@@ -444,11 +591,7 @@ static void look_at_head(struct rx *rx)
 		if (dispatch_unconfirmed(head))
 			confirm(rx, head);
 		if (head->state == SLOT_FAILED) {
-			bool forged = head->op.result == -EBADMSG;
-
-			fail(rx, forged ? -EBADMSG : -EIO,
-			     forged ? ALERT_BAD_RECORD_MAC :
-				      ALERT_INTERNAL_ERROR);
+			fail_open(rx, head);
 			return;
 		}
 		if (head->examined || examine(rx, head))
@@ -479,21 +622,52 @@ void rx_advance(struct rx *rx)
 		block_put(&rx->memory, rx->out);
 		rx->out = NULL;
 	}
-	receive(rx);
+	rx_receive(rx);
+}
+
+bool rx_open_now(struct rx *rx, struct slot *slot, uint8_t *record,
+		 size_t len)
+{
+	struct keygen *gen = keygen_get(rx->gen);
+	bool stays;
+
+	*slot = (struct slot){ .gen = gen, .seq = rx->seq, .wire = record,
+			       .wire_len = len,
+			       .op.out = record + gen->format->prefix };
+	describe(rx, slot);
+	if (slot->seq == UINT64_MAX)
+		fail(rx, -EKEYEXPIRED, ALERT_INTERNAL_ERROR);
+	else if (dispatch_submit(&rx->core->dispatch, slot) != ENGINE_DONE ||
+		 slot->op.result)
+		fail_open(rx, slot);
+	else
+		rx->seq++;
+	/* of what is looked at several times the first counts */
+	stays = !rx->error &&
+		(rx->looked_at ? !peel(rx, slot) : examine(rx, slot));
+	if (!stays)
+		slot->content_len = 0;
+	keygen_put(gen);
+	return !rx->error;
+}
+
+static bool has_content(const struct rx *rx)
+{
+	const struct slot *head = queue_head(&rx->queue);
+
+	return head && head->examined && head->content_len;
 }
 
 bool rx_readable(const struct rx *rx)
 {
-	const struct slot *head = queue_head(&rx->queue);
-
-	return head && head->examined && head->content_len && !rx->error;
+	return (has_content(rx) || (rx->pending && !rx->closed)) && !rx->error;
 }
 
-size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
+static size_t read_line(struct rx *rx, uint8_t *buf, size_t len)
 {
 	size_t done = 0;
 
-	while (done < len && rx_readable(rx)) {
+	while (done < len && has_content(rx) && !rx->error) {
 		struct slot *head = queue_head(&rx->queue);
 		size_t n = min_size(len - done, head->content_len);
 
@@ -509,12 +683,35 @@ size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
 	return done;
 }
 
-size_t rx_peek(const struct rx *rx, uint8_t *buf, size_t len)
+size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
 {
-	const struct slot *head = queue_head(&rx->queue);
+	size_t done = read_line(rx, buf, len), before;
 
-	if (!rx_readable(rx))
+	do {
+		before = done;
+		if (done == len || !rx->pending || !rx_readable(rx))
+			break;
+		done += feed_read(rx, buf + done, len - done, false);
+		rx_advance(rx);
+		done += read_line(rx, buf + done, len - done);
+	} while (done > before);
+	return done;
+}
+
+size_t rx_peek(struct rx *rx, uint8_t *buf, size_t len)
+{
+	const struct slot *head;
+
+	if (rx_readable(rx) && !has_content(rx)) {
+		size_t n = feed_read(rx, buf, len, true);
+
+		rx_advance(rx);
+		if (n)
+			return n;
+	}
+	if (!has_content(rx) || rx->error)
 		return 0;
+	head = queue_head(&rx->queue);
 	len = min_size(len, head->content_len);
 	memcpy(buf, head->content, len);
 	return len;
@@ -562,7 +759,7 @@ int rx_preload_plain(struct rx *rx, const uint8_t *plain, size_t len)
 
 	if (!len)
 		return 0;
-	copy = block_carve(&rx->memory, &rx->out, len);
+	copy = block_carve(&rx->memory, &rx->out, len, pool_kind_for(len));
 	if (!copy)
 		return -ENOMEM;
 	slot = queue_push(&rx->queue, rx->gen, rx->seq);
@@ -584,7 +781,7 @@ int rx_preload_sealed(struct rx *rx, const uint8_t *sealed, size_t len)
 {
 	if (!len)
 		return 0;
-	rx->chunk = pool_take(&rx->memory);
+	rx->chunk = pool_take(&rx->memory, kind_for(sealed, len));
 	if (!rx->chunk)
 		return -ENOMEM;
 	memcpy(rx->chunk->data, sealed, len);
@@ -601,10 +798,17 @@ static void abandon(struct rx *rx, struct slot *slot)
 	queue_completed(&rx->queue, slot, true);
 }
 
+void rx_stop(struct rx *rx)
+{
+	rx->stopped = true;
+	feed_leave(rx);
+}
+
 void rx_destroy(struct rx *rx)
 {
 	unsigned i;
 
+	rx_stop(rx);
 	for (i = 0; i < queue_count(&rx->queue); i++)
 		abandon(rx, queue_at(&rx->queue, i));
 	while (queue_count(&rx->queue))
@@ -613,6 +817,7 @@ void rx_destroy(struct rx *rx)
 	if (rx->out)
 		block_put(&rx->memory, rx->out);
 	rx->out = NULL;
+	queue_destroy(&rx->queue);
 	keygen_put(rx->gen);
 	rx->gen = NULL;
 }

@@ -9,7 +9,9 @@
  *    head has passed it. A synchronous one opens in place.
  * 3. One receive is in flight per connection, into a pooled buffer that is
  *    chosen when data has arrived, so an idle connection has none; or, with
- *    part of a record in hand, right behind that part.
+ *    part of a record in hand, right behind that part. What is small moves to
+ *    a small block, and the buffer goes straight back. Where there is no buffer
+ *    the socket is polled instead: see feed.h.
  * 4. A record is opened under the generation that the records before it, as far
  *    as the head has come, leave in force. If the head then meets a KeyUpdate,
  *    what is in line is opened again; so an -EBADMSG means nothing until its
@@ -19,13 +21,6 @@
 #define ASYNCTLS_RX_H
 
 #include "core.h"
-
-/*
- * A block takes four full records, so that few of them straddle two; a
- * connection may always have one that is being read, one that is being filled
- * and one for what is opened beside.
- */
-enum { RX_BLOCK = 68 << 10, RX_SURE = 3 };
 
 struct rx {
 	struct core *core;
@@ -54,6 +49,13 @@ struct rx {
 	unsigned waiting; /* OPEN records that an engine is to have soon */
 	struct queue queue;
 	struct pool_account memory;
+	struct list turn;  /* on a list of core->feed */
+	bool pending;	   /* the socket has something, for feed_read() only */
+	bool claims;	   /* was promised a buffer */
+	bool stopped;	   /* no receive is begun any more */
+	size_t delivered;  /* bytes read of the record in front of the socket */
+	bool looked_at;	   /* its content is known to be data */
+	size_t wanted;	   /* that it is to have for a record to be whole */
 	struct block *chunk; /* received, not yet cut into records: */
 	size_t parsed, filled; /* ... from there to there */
 	struct block *out;   /* plaintext of asynchronous opens */
@@ -85,12 +87,15 @@ void rx_advance(struct rx *rx);
  */
 int rx_update_keys(struct rx *rx);
 
-/* Is there plaintext to read? */
+/*
+ * Is there plaintext to read, or something in the socket that only rx_read()
+ * can look at?
+ */
 bool rx_readable(const struct rx *rx);
-/* Copy out up to len bytes of it. */
+/* Copy out up to len bytes of it. 0 perhaps where it was in the socket. */
 size_t rx_read(struct rx *rx, uint8_t *buf, size_t len);
 /* The same, of one record, and leave it there. */
-size_t rx_peek(const struct rx *rx, uint8_t *buf, size_t len);
+size_t rx_peek(struct rx *rx, uint8_t *buf, size_t len);
 
 /*
  * Take up to len bytes that came behind a close_notify, as they are. When no
@@ -98,10 +103,25 @@ size_t rx_peek(const struct rx *rx, uint8_t *buf, size_t len);
  */
 size_t rx_leftover(struct rx *rx, uint8_t *buf, size_t len);
 
-/* Hand free blocks to the ring's receive pool. Has it any now? */
-bool rx_fill_pool(struct core *core);
-
+/* No more receives; one in flight is to be cancelled. */
+void rx_stop(struct rx *rx);
 /* As tx_destroy(); when no receive is in flight. */
 void rx_destroy(struct rx *rx);
+
+/* ---- For feed ---------------------------------------------------------- */
+
+/* Receive if that has a point; rx->receiving then. */
+void rx_receive(struct rx *rx);
+/* The stream has ended (0), or failed with -errno. */
+void rx_ended(struct rx *rx, int result);
+/* Go on with a block that begins with len bytes of the stream, or NULL. */
+void rx_begin(struct rx *rx, struct block *block, size_t len);
+/*
+ * Open a record of len bytes at once, in place, with nothing in line, and do
+ * what it says if it is no data. False: rx->error is set. If it is data, slot
+ * has the content, else no content_len.
+ */
+bool rx_open_now(struct rx *rx, struct slot *slot, uint8_t *record,
+		 size_t len);
 
 #endif

@@ -218,26 +218,21 @@ static int find_ahead(struct tls_context *ctx, struct keygen *gen,
 static int prove_both(struct tls_context *ctx, struct keygen *tx,
 		      struct keygen *rx, struct handoff *h)
 {
-	struct block *room = pool_take_unowned(&ctx->core.rx_pool);
-	struct pool_account account = { .pool = &ctx->core.rx_pool };
+	uint8_t *room = ctx->core.feed.room->data;
 	bool asked, ahead = false;
 	int ret;
 
-	if (!room)
-		return error_set(-ENOMEM, "no memory for a connection");
-	pool_adopt(&account, room);
-	ret = prove(ctx, tx, &h->tx, room->data);
+	ret = prove(ctx, tx, &h->tx, room);
 	asked = ret == -EINPROGRESS;
 	if (!ret) {
-		ret = prove(ctx, rx, &h->rx, room->data);
+		ret = prove(ctx, rx, &h->rx, room);
 		/* OpenSSL has answered it, or would still be about it. */
 		if (ret == -EINPROGRESS)
 			ret = 0;
 	}
 	if (!ret && h->ahead)
-		ahead = find_ahead(ctx, rx, h, room->data) != 0;
-	explicit_bzero(room->data, RECORD_WIRE_MAX);
-	block_put(&account, room);
+		ahead = find_ahead(ctx, rx, h, room) != 0;
+	explicit_bzero(room, RECORD_WIRE_MAX);
 	if (ahead)
 		return error_set(-EBUSY, "OpenSSL read several records ahead "
 				 "during the handshake: call "

@@ -2,7 +2,11 @@
 #include "tx.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+
+/* Connections that are told at a time that memory has come back. */
+enum { SERVED = 64 };
 
 static void sent(struct ring_op *op, int result, int buffer);
 
@@ -33,10 +37,121 @@ void tx_init(struct tx *tx, struct core *core, struct list *todo,
 		.record_size = core->record_size,
 		.plain_max = RECORD_PLAIN_MAX,
 		.memory.pool = &core->tx_pool,
-		.send_op.done = sent,
 	};
 	tx->record_limit = first_limit(core, gen);
-	queue_init(&tx->queue, &core->slots);
+	list_init(&tx->thirst);
+	queue_init(&tx->queue, &core->slots, &tx->memory);
+}
+
+/* ---- Memory ------------------------------------------------------------ */
+
+/* What a record of so much content takes, but for padding. */
+static size_t sealed_len(const struct tx *tx, size_t len)
+{
+	const struct record_format *format = tx->gen->format;
+
+	return record_lead(format) + format->overhead + len;
+}
+
+/*
+ * For the open record; or for a full one, in both its forms if the second was
+ * needed before.
+ */
+static bool has_memory(const struct tx *tx)
+{
+	return pool_may_take(&tx->memory, POOL_RECORD) ||
+	       (tx->open &&
+		block_room(tx->wire) >= sealed_len(tx, tx->open_len)) ||
+	       (block_room(tx->wire) >= RECORD_SENT_MAX &&
+		(!tx->side || block_room(tx->side) >= RECORD_PLAIN_MAX ||
+		 !queue_count(&tx->queue)));
+}
+
+static bool takes_data(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* May it have of what is set aside? */
+static bool is_lean(const struct tx *tx)
+{
+	return !tx->sending && pool_has_aside(tx->memory.pool) &&
+	       takes_data(tx->fd);
+}
+
+static void writable(struct ring_op *op, int result, int buffer)
+{
+	struct tx *tx = container_of(op, struct tx, send_op);
+
+	(void)result;
+	(void)buffer;
+	tx->sending = false;
+	list_add_once(&tx->core->todo, tx->todo);
+}
+
+void tx_await_memory(struct tx *tx)
+{
+	if (has_memory(tx) || tx->stopped)
+		return;
+	list_move_tail(&tx->core->thirsty, &tx->thirst);
+	if (queue_count(&tx->queue) || tx->sending || takes_data(tx->fd))
+		return;
+	tx->send_op.done = writable;
+	tx->sending = !ring_poll(tx->core->ring, tx->fd, POLLOUT,
+				 &tx->send_op);
+}
+
+bool tx_serve(struct core *core)
+{
+	struct list lacking, *node;
+	bool served = false;
+	int i;
+
+	list_init(&lacking);
+	core->tx_pool.gave_back = false;
+	for (i = 0; i < SERVED && (node = list_take(&core->thirsty)); i++) {
+		struct tx *tx = container_of(node, struct tx, thirst);
+
+		if (!tx_room(tx)) {
+			list_move_tail(&lacking, node);
+			continue;
+		}
+		list_add_once(&core->todo, tx->todo);
+		served = true;
+	}
+	while ((node = list_take(&lacking)))
+		list_move_tail(&core->thirsty, node);
+	return served;
+}
+
+void tx_stop(struct tx *tx)
+{
+	tx->stopped = true;
+	list_remove(&tx->thirst);
+}
+
+/* What is written alone takes no more than it needs. */
+static enum pool_kind kind_for(const struct tx *tx, size_t len)
+{
+	if (queue_count(&tx->queue) > 1 || tx->waiting > POOL_MIDDLE_BYTES)
+		return POOL_RECORD;
+	return pool_kind_for(len);
+}
+
+/* As block_carve(). */
+static uint8_t *carve(struct tx *tx, struct block **block, size_t len,
+		      enum pool_kind kind)
+{
+	uint8_t *p = block_carve(&tx->memory, block, len, kind);
+	struct block *b;
+
+	if (p || queue_count(&tx->queue) > 1 || !is_lean(tx))
+		return p;
+	kind = pool_kind_for(len) == POOL_SMALL ? POOL_SMALL : POOL_RECORD;
+	b = pool_take_aside(&tx->memory, kind);
+	return b ? block_begin(&tx->memory, block, len, b) : NULL;
 }
 
 /* ---- Sealing ----------------------------------------------------------- */
@@ -73,20 +188,40 @@ static void seal_done(struct aead_op *op)
 
 bool tx_room(const struct tx *tx)
 {
-	const struct pool_account *memory = &tx->memory;
-
-	return !queue_full(&tx->queue) &&
-	       tx->queue.in_flight < tx->core->depth &&
-	       tx->held < tx->window &&
-	       (pool_may_take(memory) ||
-		(block_room(memory->pool, tx->wire) >= RECORD_SENT_MAX &&
-		 (!tx->side || block_room(memory->pool, tx->side) >=
-				       RECORD_PLAIN_MAX)));
+	return tx->queue.in_flight < tx->core->depth && tx->held < tx->window &&
+	       queue_room(&tx->queue) &&
+	       (has_memory(tx) || (!queue_count(&tx->queue) && is_lean(tx)));
 }
 
 bool tx_starved(const struct tx *tx)
 {
-	return !tx->error && !tx_worn_out(tx) && !queue_count(&tx->queue);
+	return !tx->error && !tx_worn_out(tx) && !queue_count(&tx->queue) &&
+	       has_memory(tx);
+}
+
+/*
+ * A copy of the plaintext, for an engine that needs one. Without memory for it
+ * the CPU's takes what comes first in line, or the limit gives way.
+ */
+static const uint8_t *copy(struct tx *tx, struct slot *slot,
+			   const uint8_t *in, size_t len)
+{
+	uint8_t *copy = carve(tx, &tx->side, len, kind_for(tx, len));
+	struct block *b;
+
+	if (!copy && queue_count(&tx->queue) == 1 && !has_memory(tx)) {
+		if (tx->core->dispatch.cpu) {
+			slot->engine = NULL;
+			return in;
+		}
+		b = pool_take_surely(&tx->memory, pool_kind_for(len));
+		copy = b ? block_begin(&tx->memory, &tx->side, len, b) : NULL;
+	}
+	if (!copy)
+		return NULL;
+	slot->side_block = tx->side;
+	tx->account->stats.tx_copied_bytes += len;
+	return memcpy(copy, in, len);
 }
 
 /* Memory for a record in both its forms; in is the plaintext to seal. */
@@ -101,8 +236,8 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		slot->op.pad = (uint16_t)record_padding(len, tx->pad_block,
 							tx->plain_max);
 	slot->wire_len = format->overhead + len + slot->op.pad;
-	slot->wire = block_carve(&tx->memory, &tx->wire,
-				 lead + slot->wire_len);
+	slot->wire = carve(tx, &tx->wire, lead + slot->wire_len,
+			   kind_for(tx, lead + slot->wire_len));
 	if (!slot->wire)
 		return false;
 	slot->wire += lead;
@@ -111,16 +246,10 @@ static bool place(struct tx *tx, struct slot *slot, const uint8_t *in,
 		block_get(in_block);
 		slot->side_block = in_block;
 	} else if (keep) {
-		uint8_t *copy = block_carve(&tx->memory, &tx->side, len);
-
-		if (!copy)
-			return false;
-		slot->side_block = tx->side;
-		tx->account->stats.tx_copied_bytes += len;
-		in = memcpy(copy, in, len);
+		in = copy(tx, slot, in, len);
 	}
 	slot->op.in = in;
-	return true;
+	return in;
 }
 
 /* The plaintext stays: the kernel has read it by the time it is slow. */
@@ -242,26 +371,34 @@ bool tx_worn_out(const struct tx *tx)
 	       tx->seq + (tx->open != NULL) >= tx->record_limit;
 }
 
+static bool is_update_due(const struct tx *tx)
+{
+	return tx->update_due || tx->seq >= tx->record_limit;
+}
+
 int tx_send_update(struct tx *tx)
 {
 	int ret;
 
 	if (tx->error)
 		return tx->error;
-	if (tx->gen->suite->version == CIPHER_TLS12 ||
-	    (!tx->update_due && tx->seq < tx->record_limit))
+	if (tx->gen->suite->version == CIPHER_TLS12 || !is_update_due(tx))
 		return 0;
 	ret = tx_room(tx) ? send_update(tx) : -EAGAIN;
+	if (ret == -EAGAIN)
+		tx_await_memory(tx);
 	if (ret == -EIO)
 		tx->error = ret;
 	return ret;
 }
 
+/* Where there is room; but a KeyUpdate may have to go first. */
 static bool seal_data(struct tx *tx, const uint8_t *in, size_t len,
 		      struct block *in_block)
 {
-	if (!tx_room(tx) || tx_send_update(tx) || !tx_room(tx) ||
-	    !seal(tx, RECORD_DATA, in, len, in_block))
+	if (is_update_due(tx) && (tx_send_update(tx) || !tx_room(tx)))
+		return false;
+	if (!seal(tx, RECORD_DATA, in, len, in_block))
 		return false;
 	if (tx->core->record_ramp) {
 		tx->last_data = now_ns();
@@ -284,7 +421,8 @@ int tx_seal_open(struct tx *tx)
 		return tx->error;
 	if (!tx->open)
 		return 0;
-	if (!seal_data(tx, tx->open, tx->open_len, tx->open_block))
+	if (!tx_room(tx) ||
+	    !seal_data(tx, tx->open, tx->open_len, tx->open_block))
 		return -EAGAIN;
 	if (tx->side == tx->open_block)
 		block_trim(tx->side, tx->open + tx->open_size,
@@ -293,13 +431,29 @@ int tx_seal_open(struct tx *tx)
 	return 0;
 }
 
+/* The plaintext's memory, and in advance that of the record it will be. */
+static uint8_t *open_record(struct tx *tx, size_t limit)
+{
+	const size_t len = sealed_len(tx, limit);
+	uint8_t *wire;
+
+	if (block_room(tx->wire) < len) {
+		wire = carve(tx, &tx->wire, len, pool_kind_for(len));
+		if (!wire)
+			return NULL;
+		block_trim(tx->wire, wire + len, wire);
+		block_put(&tx->memory, tx->wire);
+	}
+	return carve(tx, &tx->side, limit, pool_kind_for(limit));
+}
+
 /* Add to the open record, opening one of at most limit bytes if need be. */
 static size_t fill_open(struct tx *tx, struct source *from, size_t limit)
 {
 	size_t n;
 
 	if (!tx->open) {
-		tx->open = block_carve(&tx->memory, &tx->side, limit);
+		tx->open = open_record(tx, limit);
 		if (!tx->open)
 			return 0;
 		tx->open_block = tx->side;
@@ -324,6 +478,7 @@ static size_t write_record(struct tx *tx, struct source *from, bool more)
 {
 	const uint8_t *piece;
 	size_t limit, n;
+	bool lean;
 
 	if (tx->open && tx->open_len == tx->open_size && tx_seal_open(tx))
 		return 0;
@@ -332,9 +487,16 @@ static size_t write_record(struct tx *tx, struct source *from, bool more)
 	if (!tx_room(tx) || tx_worn_out(tx))
 		return 0;
 	limit = record_limit(tx);
+	lean = !has_memory(tx);
+	if (lean)
+		limit = min_size(limit, TX_LEAN);
 	piece = source_piece(from, &n);
-	if (n < limit && (more || n < from->left))
-		return fill_open(tx, from, limit);
+	if (n < limit && (more || n < from->left)) {
+		n = fill_open(tx, from, limit);
+		if (lean && n) /* what is set aside is to come back */
+			tx_seal_open(tx);
+		return n;
+	}
 	n = min_size(n, limit);
 	if (!seal_data(tx, piece, n, NULL))
 		return 0;
@@ -364,6 +526,8 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 	/* A full window keeps it open; the next call or flush tries again. */
 	if (!more && !from->left)
 		tx_seal_open(tx);
+	if (from->left || (tx->open && !more))
+		tx_await_memory(tx);
 	return tx->error ? tx->error : (ssize_t)done;
 }
 
@@ -374,10 +538,10 @@ int tx_alert(struct tx *tx, uint8_t level, uint8_t description)
 
 	if (ret)
 		return ret;
-	if (queue_full(&tx->queue) ||
-	    !seal(tx, RECORD_ALERT, alert, sizeof(alert), NULL))
-		return -EAGAIN;
-	return 0;
+	if (seal(tx, RECORD_ALERT, alert, sizeof(alert), NULL))
+		return 0;
+	tx_await_memory(tx);
+	return -EAGAIN;
 }
 
 /* ---- Sending ----------------------------------------------------------- */
@@ -437,6 +601,7 @@ void tx_push(struct tx *tx)
 	n = gather(tx);
 	if (!n)
 		return;
+	tx->send_op.done = sent;
 	tx->msg = (struct msghdr){ .msg_iov = tx->iov,
 				   .msg_iovlen = (size_t)n };
 	if (n == 1)
@@ -456,6 +621,8 @@ void tx_push(struct tx *tx)
 /* Give back what a connection with nothing under way need not hold. */
 static void release_blocks(struct tx *tx)
 {
+	if (tx->open)
+		return;
 	if (tx->wire)
 		block_put(&tx->memory, tx->wire);
 	if (tx->side)
@@ -518,14 +685,17 @@ void tx_destroy(struct tx *tx)
 {
 	unsigned i;
 
+	tx_stop(tx);
 	for (i = 0; i < queue_count(&tx->queue); i++)
 		abandon(tx, queue_at(&tx->queue, i));
 	while (queue_count(&tx->queue))
 		queue_pop(&tx->queue, &tx->memory);
-	release_blocks(tx);
 	if (tx->open_block)
 		block_put(&tx->memory, tx->open_block);
 	tx->open_block = NULL;
+	tx->open = NULL;
+	release_blocks(tx);
+	queue_destroy(&tx->queue);
 	keygen_put(tx->gen);
 	tx->gen = NULL;
 }

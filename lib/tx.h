@@ -11,7 +11,13 @@
  *    copy is what another engine starts from if the first fails. A record whose
  *    plaintext comes in several pieces is put together in the open record, and
  *    then that is the one copy.
- * 4. A KeyUpdate is a record in line like others, the last of its generation:
+ * 4. No connection holds memory without a way on: what is in line leaves with
+ *    its send, and an open record has the block to seal it into. Who has nothing
+ *    in line, when others hold all there is, waits on core->thirsty for memory;
+ *    or, if its socket takes data, has a block of those set aside, for one small
+ *    record at a time, which leaves at once. So that it is told, the ring polls
+ *    the socket meanwhile.
+ * 5. A KeyUpdate is a record in line like others, the last of its generation:
  *    both generations may be in flight.
  */
 #ifndef ASYNCTLS_TX_H
@@ -42,10 +48,10 @@ enum {
 enum { TX_GATHER = 512 << 10, TX_IOV = 32 };
 
 /*
- * A block takes one full record, or 16 of 1 KiB; a connection may always have
- * one for what is on the wire and one for plaintext that is kept.
+ * Application bytes of a record where all memory is held: so many fit in the
+ * least block, and a socket that polls writable takes them.
  */
-enum { TX_BLOCK = 17 << 10, TX_SURE = 2 };
+enum { TX_LEAN = 1000 };
 
 struct tx {
 	struct core *core;
@@ -81,8 +87,10 @@ struct tx {
 	size_t ramped;	    /* sent since records last began small */
 	uint64_t last_data; /* when the latest one was sealed, with a ramp */
 	size_t pad_block;   /* see record_padding() */
-	bool sending;
+	struct list thirst; /* on core->thirsty */
+	bool sending;	    /* or the socket is polled until it takes data */
 	bool paused; /* no send is begun */
+	bool stopped; /* nor waited for memory */
 	struct ring_op send_op;
 	struct msghdr msg;
 	struct iovec iov[TX_IOV];
@@ -120,13 +128,22 @@ bool tx_worn_out(const struct tx *tx);
 /* Put an alert in line. 0, -EAGAIN (no room) or error. */
 int tx_alert(struct tx *tx, uint8_t level, uint8_t description);
 
-/* Is there room for one more full record? */
+/* Is there room for one more record? */
 bool tx_room(const struct tx *tx);
 /*
- * After a call that found no room: with nothing in line none will come by
- * waiting, since it is memory that is lacking.
+ * After a call that took nothing: with nothing in line, and room by the limits,
+ * waiting will not help, since the system is short of memory.
  */
 bool tx_starved(const struct tx *tx);
+/* Something was refused: if that was for want of memory, wait for some. */
+void tx_await_memory(struct tx *tx);
+/*
+ * Memory has come back, or it may have: some of those for whom there is some
+ * are to try again, and whoever still lacks it then waits again. Were there any?
+ */
+bool tx_serve(struct core *core);
+/* Nothing more will be asked for: wait for memory no longer. */
+void tx_stop(struct tx *tx);
 /* Should what is ready leave now, by the gathering rule? */
 bool tx_due(const struct tx *tx);
 /* Queue a send of what is ready, unless one is in flight. */

@@ -11,7 +11,7 @@ declare -A level=(
 	[stats]=2 [descriptor]=1
 	[known_answer]=2 [keys]=2 [engine_cpu]=2
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
-	[queue]=3 [hybrid]=0 [dispatch]=4 [core]=5
+	[queue]=3 [feed]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
 	[tx]=6 [rx]=6 [conn]=7 [follow]=2 [handoff]=3 [choice]=4
 	[ctx]=8 [worker]=7 [takeover]=9
@@ -19,7 +19,7 @@ declare -A level=(
 # What joins two parts that know each other: the header of the one is for the
 # source of the other.
 declare -A also=(
-	[ctx.c:worker]=1 [worker.c:ctx]=1 [engine_afalg.c:afalg_probe]=1
+	[feed.c:rx]=1 [ctx.c:worker]=1 [worker.c:ctx]=1 [engine_afalg.c:afalg_probe]=1
 )
 
 checked=0 wrong=0

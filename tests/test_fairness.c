@@ -58,7 +58,8 @@ static struct crowd_result at_a_device(size_t memory)
 
 /*
  * In a device that takes requests in order, a question and its answer each
- * wait for what the bulk has in it by then, which is a depth each way.
+ * wait for what the bulk has in it by then, which is a depth each way; before
+ * that the question waits for a buffer to be received into.
  */
 static void bulk_does_not_starve_1000_small_connections_at_a_device(
 	void **state)
@@ -66,7 +67,7 @@ static void bulk_does_not_starve_1000_small_connections_at_a_device(
 	struct crowd_result r = at_a_device(0);
 
 	(void)state;
-	assert_true(r.most <= 2 * 2 * DEPTH);
+	assert_true(r.most <= 3 * 2 * DEPTH);
 	/* nor they the bulk, which keeps the device busy both ways meanwhile */
 	assert_true(r.median >= DEPTH + DEPTH / 2);
 }

@@ -232,6 +232,68 @@ static void test_pooled_eof(void **state)
 	close(sv[1]);
 }
 
+/* They come back in their order, and are the ring's again when added. */
+static void test_pool_draw(void **state)
+{
+	struct ring *ring = *state;
+	struct op draw = new_op();
+	char pool[3][POOL_LEN];
+	int sv[2], i;
+
+	pair(sv);
+	for (i = 0; i < 3; i++)
+		ring_pool_add(ring, pool[i], POOL_LEN, i);
+	assert_int_equal(ring_pool_draw(ring, 1, &draw.ring), 0);
+	finish(ring, &draw);
+	assert_true(draw.result > 0);
+	assert_int_equal(draw.buffer, 0);
+	pooled_round(ring, sv, pool[1], 1);
+	draw = new_op();
+	assert_int_equal(ring_pool_draw(ring, 2, &draw.ring), 0);
+	while (draw.count < 2) {
+		assert_int_equal(ring_wait(ring, 10 * second), 0);
+		ring_reap(ring);
+	}
+	/* the latter found none left */
+	assert_int_equal(draw.result, -ENOBUFS);
+	ring_pool_add(ring, pool[0], POOL_LEN, 5);
+	pooled_round(ring, sv, pool[0], 5);
+	unpair(sv);
+}
+
+static void test_poll(void **state)
+{
+	struct ring *ring = *state;
+	struct op in = new_op(), out = new_op(), end = new_op();
+	char c;
+	int sv[2];
+
+	pair(sv);
+	assert_int_equal(ring_poll(ring, sv[0], POLLOUT, &out.ring), 0);
+	assert_int_equal(ring_poll(ring, sv[1], POLLIN, &in.ring), 0);
+	finish(ring, &out);
+	assert_int_equal(out.result, POLLOUT);
+	assert_int_equal(out.buffer, -1);
+	assert_int_equal(in.count, 0);
+	assert_int_equal(write(sv[0], "x", 1), 1);
+	finish(ring, &in);
+	assert_int_equal(in.result, POLLIN);
+	assert_int_equal(write(sv[0], "x", 1), 1);
+	assert_once(ring, &in);
+	assert_int_equal(read(sv[1], &c, 1), 1);
+	assert_int_equal(read(sv[1], &c, 1), 1);
+	assert_int_equal(ring_poll(ring, sv[1], POLLOUT | POLLRDHUP, &end.ring),
+			 0);
+	finish(ring, &end);
+	end = new_op();
+	assert_int_equal(ring_poll(ring, sv[1], POLLRDHUP, &end.ring), 0);
+	assert_int_equal(ring_submit(ring), 0);
+	close(sv[0]);
+	finish(ring, &end);
+	assert_true(end.result & POLLHUP);
+	close(sv[1]);
+}
+
 static void test_cancel(void **state)
 {
 	struct ring *ring = *state;
@@ -723,6 +785,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_pooled, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_pool_empty, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_pooled_eof, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_pool_draw, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_poll, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_cancel_late, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_thread_exits, setup, teardown),

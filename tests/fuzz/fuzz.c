@@ -126,8 +126,8 @@ static void check_memory(struct rig *r)
 {
 	/* overdue records may get a block each, whatever the limit */
 	const size_t slots = r->w.ctx->core.slots.size;
-	const size_t most = RIG_MEMORY + (TX_SURE + slots) * TX_BLOCK +
-			    (RX_SURE + slots) * RX_BLOCK;
+	const size_t most = RIG_MEMORY + slots * POOL_RECORD_BYTES +
+			    slots * POOL_SLAB;
 	struct tls_stats s;
 
 	require(tls_context_stats(r->w.ctx, &s, sizeof(s)) == 0);
