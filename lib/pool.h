@@ -46,6 +46,7 @@ struct pool {
 	size_t parked; /* blocks that only drivers are left in */
 	size_t owners; /* accounts that hold anything */
 	uint64_t allocations;
+	bool disowned; /* by pool_disown() */
 };
 
 struct pool_account {
@@ -57,6 +58,11 @@ struct pool_account {
 void pool_init(struct pool *pool, size_t block_size, size_t sure,
 	       size_t limit_bytes);
 void pool_destroy(struct pool *pool);
+/*
+ * To be followed by that alone, where the kernel may still write to blocks: the
+ * memory is given back, the addresses are not.
+ */
+void pool_disown(struct pool *pool);
 
 /* Bytes left in a block for block_carve(); 0 for NULL. */
 size_t block_room(const struct pool *pool, const struct block *block);

@@ -87,6 +87,11 @@ int ring_recv_pooled(struct ring *ring, int fd, struct ring_op *op);
  */
 int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 			void *out, size_t len, struct ring_op *op);
+/*
+ * Once one of these poll(2) events holds of fd, or it is in trouble (POLLERR,
+ * POLLHUP): done(op, revents or -errno, -1).
+ */
+int ring_poll(struct ring *ring, int fd, unsigned events, struct ring_op *op);
 /* Ask for op to end early, with -ECANCELED unless it is quicker. */
 int ring_cancel(struct ring *ring, struct ring_op *op);
 /* Make another thread's ring_wait() return. Submits. */
@@ -95,6 +100,16 @@ int ring_wake(struct ring *ring);
 /* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
 enum { RING_BUFFERS = 256 };
 void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
+
+/*
+ * The thread that a RING_OWNED belonged to has ended: the caller has it from now
+ * on, and its ring_fd() is another. What has completed is delivered in this
+ * call, and what was never submitted, as -ECANCELED. What was in flight is not
+ * heard of again, and touches no memory any more, engine requests apart. The
+ * receive pool is empty, whatever is handed to it meanwhile. 0 or -errno with
+ * words in *why: then only ring_free() is left.
+ */
+int ring_renew(struct ring *ring, const char **why);
 
 /* Is something queued that has not been submitted? */
 bool ring_unsubmitted(const struct ring *ring);

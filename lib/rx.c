@@ -52,6 +52,20 @@ bool rx_fill_pool(struct core *core)
 	return any;
 }
 
+void rx_refill_pool(struct core *core)
+{
+	int i;
+
+	for (i = 0; i < core->receive_buffers; i++) {
+		struct block *b = core->receive_blocks[i];
+
+		if (b)
+			ring_pool_add(core->ring, b->data, RX_BLOCK, i);
+		else
+			refill(core, i);
+	}
+}
+
 static void drop_chunk(struct rx *rx)
 {
 	if (rx->chunk)

@@ -100,6 +100,8 @@ size_t rx_leftover(struct rx *rx, uint8_t *buf, size_t len);
 
 /* Hand free blocks to the ring's receive pool. Has it any now? */
 bool rx_fill_pool(struct core *core);
+/* The ring's pool has lost all it had. */
+void rx_refill_pool(struct core *core);
 
 /* As tx_destroy(); when no receive is in flight. */
 void rx_destroy(struct rx *rx);
