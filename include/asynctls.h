@@ -45,11 +45,26 @@
  *	be made from any thread, and one reader and one writer thread may share
  *	a connection; tls_close() must not race with calls on the same
  *	connection. A TLS_CONTEXT_LOOP context and its connections belong to
- *	the thread that created it; elsewhere every call returns -EPERM.
+ *	the thread that created it; elsewhere every call returns -EPERM
+ *	(tls_context_wake() apart). When that thread has ended, another may
+ *	tls_context_adopt() it.
+ *	A thread is not cancelled (pthread_cancel) inside a call, but when it
+ *	returns: tls_context_wake() makes tls_context_wait() return.
  *
  * fork()
  *	Context and connections stay the parent's. In the child every call
- *	returns -EPERM and touches nothing.
+ *	returns -EPERM and touches nothing. Where a call has no such result, in
+ *	a child as in a loop's wrong thread: tls_conn_data() returns NULL,
+ *	tls_conn_error() "", the alerts are -1, and tls_conn_set_data(),
+ *	tls_context_free() and, in a child, tls_context_wake() do nothing.
+ *
+ * When the kernel refuses
+ *	A sandbox entered after tls_context_new(), or a closefrom() that closes
+ *	the context's descriptors, ends the context: tls_context_wait(),
+ *	tls_context_process() and hand-overs return what io_uring_enter() did
+ *	(-EPERM, -EACCES, -ENOSYS, -EBADF, ...) from then on, and every
+ *	connection has failed with it. What is left is to close and free; a
+ *	socket may be held until the context is freed.
  *
  * exec()
  *	A kernel driver that does not complete a request holds up exec() in the
@@ -236,17 +251,46 @@ int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 void tls_context_free(struct tls_context *ctx) ASYNCTLS_API(context_free);
 
 /*
+ * Become the owner of a TLS_CONTEXT_LOOP whose owner has ended, to go on with it
+ * or to free it. The kernel has frozen what that thread had under way: a
+ * connection with a send in flight fails with -EOWNERDEAD, since nobody knows
+ * how much of it was sent; all others go on, nothing of what they receive is
+ * lost, and tls_close() has exact results. tls_context_fd() is another
+ * descriptor from then on.
+ *
+ * Returns 0, also to the owner; -EBUSY: the owner lives, or another thread has
+ * been quicker; -EINVAL: a TLS_CONTEXT_WORKER belongs to no thread; -EPERM: in a
+ * forked child; or as tls_context_new(): then the context is the caller's, but
+ * only to be freed.
+ */
+int tls_context_adopt(struct tls_context *ctx) ASYNCTLS_API(context_adopt);
+
+/*
+ * End a wait: the tls_context_wait() that sleeps, or else the next one, returns
+ * early, with 0 if there are no events, and the descriptor polls readable until
+ * it has (or tls_context_process()). Once, however often this is called before.
+ * From any thread, a loop's or not, and from a signal handler; the context must
+ * not be freed meanwhile. Nothing in a forked child.
+ */
+void tls_context_wake(struct tls_context *ctx) ASYNCTLS_API(context_wake);
+
+/*
  * A descriptor that polls readable when tls_context_process() or
  * tls_context_wait() has something to do. It belongs to the context; do
- * nothing with it but poll. Before sleeping on it, call tls_context_wait()
- * with a timeout of 0 until it stores no event: what completes inside your
- * own calls is told there and nowhere else.
+ * nothing with it but poll. What completes inside your own calls is told by
+ * tls_context_wait() and nowhere else, so call that once in every turn of your
+ * loop, with a time-out of 0, before you poll. If it stores no event, you may
+ * sleep. If it does, handle them, poll without sleeping (time-out 0), and see to
+ * your other descriptors: clients that send fast enough can have events for
+ * ever, and a listener must not wait for them to stop. What is due at a time, a
+ * deadline of a record, makes a loop's descriptor readable then.
  */
 int tls_context_fd(const struct tls_context *ctx) ASYNCTLS_API(context_fd);
 
 /*
  * Collect completions, open and seal what follows from them, transmit
- * everything held back. Never waits. Returns 0 or -errno.
+ * everything held back. Never waits, and does not go on for as long as peers
+ * send: what is left then makes the descriptor readable. Returns 0 or -errno.
  */
 int tls_context_process(struct tls_context *ctx)
 	ASYNCTLS_API(context_process);
@@ -360,6 +404,8 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  *		ahead, an unfinished write), or a message or a renegotiation is
  *		under way: go on with SSL_read or SSL_write
  * -EPROTO	keys and sequence numbers could not be proved to be in step
+ * -ETIMEDOUT	there is no CPU engine, and the kernel driver did not open a
+ *		record for that within tls_config.deadline_ms
  * -ENOMEM
  */
 int tls_handoff(struct tls_conn **conn, struct tls_context *ctx,

@@ -18,6 +18,12 @@
 #include "takeover.h"
 #include "ticket.h"
 
+/*
+ * So often a call looks whether there is more to do before it returns; each
+ * time is bounded itself.
+ */
+enum { PROCESS_ROUNDS = 4 };
+
 /* ---- Contexts ---------------------------------------------------------- */
 
 int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
@@ -25,36 +31,95 @@ int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 	return ctx_new(ctx, config);
 }
 
+/*
+ * The callbacks that are to have a client's tickets may take their time, and so
+ * may the closing of a socket.
+ */
+static void close_singly(struct tls_context *ctx)
+{
+	struct list *node = ctx->conns.next, *next;
+
+	for (; node != &ctx->conns; node = next) {
+		struct tls_conn *conn =
+			container_of(node, struct tls_conn, all);
+
+		next = node->next;
+		if (conn->tickets || conn->closes)
+			tls_close(conn, 0);
+	}
+}
+
 void tls_context_free(struct tls_context *ctx)
 {
 	if (!ctx || ctx_enter(ctx))
 		return;
 	ctx_leave(ctx);
-	while (!list_empty(&ctx->conns))
-		tls_close(container_of(ctx->conns.next, struct tls_conn, all),
-			  0);
+	close_singly(ctx);
+	if (ctx_enter(ctx))
+		return;
+	ctx_remove_all(ctx);
+	ctx_leave(ctx);
 	ctx_free(ctx);
+}
+
+int tls_context_adopt(struct tls_context *ctx)
+{
+	int cancel, ret;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	ret = ctx_adopt(ctx);
+	pthread_setcancelstate(cancel, NULL);
+	return ret;
+}
+
+void tls_context_wake(struct tls_context *ctx)
+{
+	if (*ctx->not_forked)
+		alarm_wake(&ctx->alarm);
 }
 
 int tls_context_fd(const struct tls_context *ctx)
 {
-	return ctx->poll_fd;
+	int fd = ctx_look(ctx);
+
+	if (fd)
+		return fd;
+	fd = ctx->poll_fd;
+	ctx_look_away(ctx);
+	return fd;
+}
+
+/*
+ * What a peer sends is without end: the rest is for the next call, and the
+ * descriptor polls readable.
+ */
+static void leave_the_rest(struct tls_context *ctx)
+{
+	ring_nudge(ctx->core.ring);
 }
 
 int tls_context_process(struct tls_context *ctx)
 {
 	int ret = ctx_enter(ctx);
+	unsigned rounds = 0;
 
 	if (ret)
 		return ret;
 	do {
+		if (rounds == PROCESS_ROUNDS) {
+			leave_the_rest(ctx);
+			break;
+		}
+		rounds++;
 		ctx_step(ctx);
 		ctx_flush_held(ctx);
 		ctx_submit(ctx);
 	} while (!ctx_all_reaped(ctx));
+	ctx->alarm.woken = false;
 	ctx_limit_wait(ctx, -1);
+	ret = ctx_error(ctx);
 	ctx_leave(ctx);
-	return 0;
+	return ret;
 }
 
 static uint64_t deadline_of(int timeout_ms)
@@ -71,24 +136,41 @@ static bool nothing_to_do(struct tls_context *ctx)
 	return list_empty(&ctx->ready) && ctx_all_reaped(ctx);
 }
 
+/* tls_context_wake() was called, and this is the wait that ends by it. */
+static bool woken(struct tls_context *ctx)
+{
+	bool was = ctx->alarm.woken;
+
+	ctx->alarm.woken = false;
+	return was;
+}
+
 static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
 			   int max, int timeout_ms)
 {
 	uint64_t deadline = deadline_of(timeout_ms);
+	unsigned rounds = 0; /* after the time-out */
 	int n;
 
 	for (;;) {
 		ctx_step(ctx);
 		ctx_flush_held(ctx);
+		if (ctx->error)
+			return ctx_error(ctx);
 		n = ctx_collect(ctx, events, max);
-		if (n) {
+		if (woken(ctx) || n) {
 			ctx_submit(ctx);
 			return n;
 		}
 		/* waiting does the submitting */
-		if ((timeout_ms == 0 || !ctx_block(ctx, deadline)) &&
-		    nothing_to_do(ctx))
+		if (timeout_ms && ctx_block(ctx, NULL, 0, deadline))
+			continue;
+		if (nothing_to_do(ctx))
 			return 0;
+		if (++rounds == PROCESS_ROUNDS) {
+			leave_the_rest(ctx);
+			return 0;
+		}
 	}
 }
 
@@ -112,20 +194,24 @@ int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 
 int tls_conn_want(struct tls_conn *conn, unsigned events)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
 	conn->wanted = events;
-	ctx_mark(ctx, conn);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return 0;
 }
 
 int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
 {
-	return choice_describe(&ctx->choice, buf, len);
+	int ret = ctx_look(ctx);
+
+	if (ret)
+		return ret;
+	ret = choice_describe(&ctx->choice, buf, len);
+	ctx_look_away(ctx);
+	return ret;
 }
 
 /* ---- Hand-over --------------------------------------------------------- */
@@ -145,7 +231,9 @@ int tls_handoff_with(struct tls_conn **conn, struct tls_context *ctx,
 
 	if (ret)
 		return ret;
-	ret = takeover_ssl(conn, ctx, ssl, options);
+	ret = ctx_error(ctx);
+	if (!ret)
+		ret = takeover_ssl(conn, ctx, ssl, options);
 	ctx_step(ctx);
 	ctx_leave(ctx);
 	return ret;
@@ -169,7 +257,9 @@ int tls_handoff_secrets(struct tls_conn **conn, struct tls_context *ctx, int fd,
 		ret = ctx_enter(ctx);
 	if (ret)
 		return ret;
-	ret = takeover_secrets(conn, ctx, fd, &s);
+	ret = ctx_error(ctx);
+	if (!ret)
+		ret = takeover_secrets(conn, ctx, fd, &s);
 	ctx_step(ctx);
 	ctx_leave(ctx);
 	return ret;
@@ -258,7 +348,7 @@ static ssize_t write_all(struct tls_conn *conn, struct source *from,
 	ssize_t n;
 
 	for (;;) {
-		epoch = ctx->epoch;
+		epoch = ctx->wake.epoch;
 		n = write_some(conn, from, flags & TLS_MORE);
 		if (n < 0)
 			return done ? (ssize_t)done : n;
@@ -266,12 +356,12 @@ static ssize_t write_all(struct tls_conn *conn, struct source *from,
 		if (!from->left || from->error)
 			return done ? (ssize_t)done : from->error;
 		ctx_step(ctx);
-		if (n || epoch != ctx->epoch)
+		if (n || epoch != ctx->wake.epoch)
 			continue; /* what has completed may have made room */
 		if (!waits(conn, flags, SO_SNDTIMEO, &deadline))
 			break;
 		conn_flush(conn);
-		if (!ctx_block(ctx, deadline))
+		if (!ctx_block(ctx, conn, AWAIT_ROOM, deadline))
 			break;
 	}
 	conn->wants_room = true;
@@ -295,8 +385,7 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 {
 	const struct iovec iov = { (void *)(uintptr_t)buf, len };
 	struct source from = source_pieces(&iov, len);
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
@@ -305,7 +394,7 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 			      "length over SSIZE_MAX");
 	else
 		n = write_from(conn, &from, flags);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
@@ -332,8 +421,7 @@ static ssize_t total_of(const struct iovec *iov, int iovcnt)
 
 ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx), total;
+	ssize_t n = ctx_enter_conn(conn), total;
 	struct source from;
 
 	if (n)
@@ -345,7 +433,7 @@ ssize_t tls_writev(struct tls_conn *conn, const struct iovec *iov, int iovcnt)
 			      "buffers, or a length over SSIZE_MAX");
 	else
 		n = write_from(conn, &from, 0);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
@@ -373,13 +461,12 @@ static ssize_t send_file(struct tls_conn *conn, int file_fd, off_t *offset,
 ssize_t tls_sendfile(struct tls_conn *conn, int file_fd, off_t *offset,
 		     size_t count)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
 	n = send_file(conn, file_fd, offset, count);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
@@ -395,7 +482,8 @@ static void push_until(struct tls_conn *conn, uint64_t deadline, bool despite)
 			ctx_step(ctx); /* who calls again sees it end */
 		if (conn_flushed(conn) || tx_starved(&conn->tx) ||
 		    deadline == 0 ||
-		    (conn->writing.error && !despite) || !ctx_block(ctx, deadline))
+		    (conn->writing.error && !despite) ||
+		    !ctx_block(ctx, conn, AWAIT_FLUSHED, deadline))
 			return;
 	}
 }
@@ -416,11 +504,11 @@ static void stop_send(struct tls_conn *conn)
 	struct tls_context *ctx = conn->ctx;
 
 	conn->tx.paused = true;
-	while (conn->tx.sending) {
+	while (conn->tx.sending && !ctx->error) {
 		ring_cancel(ctx->core.ring, &conn->tx.send_op);
 		ctx_submit(ctx);
 		if (conn->tx.sending)
-			ctx_block(ctx, now_ns() + NS_PER_MS);
+			ctx_block(ctx, conn, 0, now_ns() + NS_PER_MS);
 	}
 	conn->tx.paused = false;
 }
@@ -444,38 +532,35 @@ static ssize_t flush_until(struct tls_conn *conn, uint64_t deadline,
 
 ssize_t tls_flush(struct tls_conn *conn)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
 	n = flush_until(conn, own_deadline(conn), false);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
 ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
 	n = flush_until(conn, timeout_ms ? deadline_of(timeout_ms) : 0, true);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
 ssize_t tls_shutdown(struct tls_conn *conn)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
 	conn_shutdown(conn);
 	n = flush_until(conn, own_deadline(conn), false);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
@@ -520,8 +605,7 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 
 int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
@@ -530,7 +614,7 @@ int tls_conn_update_keys(struct tls_conn *conn, unsigned flags)
 				"flags");
 	else
 		ret = conn_update_keys(conn, flags & TLS_UPDATE_REQUESTED);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return ret;
 }
 
@@ -591,7 +675,8 @@ static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len,
 	do {
 		while (in_time && !more_to_read(conn) &&
 		       waits(conn, flags, SO_RCVTIMEO, &deadline))
-			in_time = ctx_block(conn->ctx, deadline);
+			in_time = ctx_block(conn->ctx, conn, AWAIT_READ,
+					    deadline);
 		n = flags & TLS_PEEK ? peek_some(conn, buf, len) :
 				       read_some(conn, buf, len);
 		/* what was in the socket may be no data: see feed.h */
@@ -603,7 +688,7 @@ static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len,
 ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 {
 	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 	bool feed;
 
 	if (n)
@@ -613,7 +698,7 @@ ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 	else if (len)
 		n = read_wait(conn, buf, min_size(len, SSIZE_MAX), flags);
 	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	if (feed)
 		tickets_feed(conn->tickets, conn->fd);
 	return n;
@@ -626,14 +711,12 @@ ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 
 int tls_conn_ignore_eof(struct tls_conn *conn, int ignore)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
 	conn_ignore_eof(conn, ignore);
-	ctx_mark(ctx, conn);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return 0;
 }
 
@@ -642,19 +725,19 @@ static void stop_receiving(struct tls_conn *conn)
 {
 	struct tls_context *ctx = conn->ctx;
 
-	while (conn->rx.receiving || conn->rx.queue.in_flight) {
+	while ((conn->rx.receiving || conn->rx.queue.in_flight) &&
+	       !ctx->error) {
 		if (conn->rx.receiving)
 			ring_cancel(ctx->core.ring, &conn->rx.recv_op);
 		ctx_submit(ctx);
 		if (conn->rx.receiving || conn->rx.queue.in_flight)
-			ctx_block(ctx, now_ns() + NS_PER_MS);
+			ctx_block(ctx, conn, 0, now_ns() + NS_PER_MS);
 	}
 }
 
 ssize_t tls_conn_leftover(struct tls_conn *conn, void *buf, size_t len)
 {
-	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter(ctx);
+	ssize_t n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;
@@ -666,7 +749,7 @@ ssize_t tls_conn_leftover(struct tls_conn *conn, void *buf, size_t len)
 		n = (ssize_t)rx_leftover(&conn->rx, buf,
 					 min_size(len, SSIZE_MAX));
 	}
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return n;
 }
 
@@ -674,22 +757,20 @@ ssize_t tls_conn_leftover(struct tls_conn *conn, void *buf, size_t len)
 
 int tls_conn_set_record_size(struct tls_conn *conn, size_t max)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
 	ret = conn_check_record_size(max);
 	if (!ret)
 		conn->tx.record_size = max;
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return ret;
 }
 
 int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
@@ -702,14 +783,13 @@ int tls_conn_set_padding(struct tls_conn *conn, size_t block)
 				"padding");
 	else
 		conn->tx.pad_block = block;
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return ret;
 }
 
 int tls_conn_set_send_window(struct tls_conn *conn, size_t bytes)
 {
-	struct tls_context *ctx = conn->ctx;
-	int ret = ctx_enter(ctx);
+	int ret = ctx_enter_conn(conn);
 
 	if (ret)
 		return ret;
@@ -718,8 +798,7 @@ int tls_conn_set_send_window(struct tls_conn *conn, size_t bytes)
 	else
 		ret = error_set(-EINVAL, "a send window of 0 bytes would let "
 				"nothing be written");
-	ctx_mark(ctx, conn);
-	ctx_leave(ctx);
+	ctx_leave_conn(conn);
 	return ret;
 }
 
@@ -727,35 +806,70 @@ int tls_conn_set_send_window(struct tls_conn *conn, size_t bytes)
 
 int tls_conn_fd(const struct tls_conn *conn)
 {
-	return conn->fd;
+	int fd = ctx_look(conn->ctx);
+
+	if (fd)
+		return fd;
+	fd = conn->fd;
+	ctx_look_away(conn->ctx);
+	return fd;
 }
 
 void tls_conn_set_data(struct tls_conn *conn, void *data)
 {
+	if (ctx_look(conn->ctx))
+		return;
 	conn->data = data;
+	ctx_look_away(conn->ctx);
 }
 
 void *tls_conn_data(const struct tls_conn *conn)
 {
-	return conn->data;
+	void *data;
+
+	if (ctx_look(conn->ctx))
+		return NULL;
+	data = conn->data;
+	ctx_look_away(conn->ctx);
+	return data;
 }
 
+/* Words are written once: once they are there, nobody touches them. */
 const char *tls_conn_error(const struct tls_conn *conn)
 {
-	return conn_words(conn);
+	const char *words = "";
+
+	if (ctx_look(conn->ctx))
+		return "";
+	if (conn->reading.error || conn->writing.error)
+		words = conn_words(conn);
+	ctx_look_away(conn->ctx);
+	return words;
 }
 
 int tls_conn_alert_sent(const struct tls_conn *conn)
 {
-	return conn->alert_sent;
+	int alert;
+
+	if (ctx_look(conn->ctx))
+		return ALERT_NONE;
+	alert = conn->alert_sent;
+	ctx_look_away(conn->ctx);
+	return alert;
 }
 
 int tls_conn_alert_received(const struct tls_conn *conn)
 {
-	return conn->alert_received;
+	int alert;
+
+	if (ctx_look(conn->ctx))
+		return ALERT_NONE;
+	alert = conn->alert_received;
+	ctx_look_away(conn->ctx);
+	return alert;
 }
 
-int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
+static int describe(const struct tls_conn *conn, char *buf, size_t len)
 {
 	const struct suite *suite = conn->tx.gen->suite;
 	const struct cipher *cipher = suite->cipher;
@@ -763,6 +877,17 @@ int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
 
 	return snprintf(buf, len, "%s %s, %s %s", suite_version(suite),
 			suite->name, e->ops->name, e->ops->driver(e, cipher));
+}
+
+int tls_conn_describe(const struct tls_conn *conn, char *buf, size_t len)
+{
+	int ret = ctx_look(conn->ctx);
+
+	if (ret)
+		return ret;
+	ret = describe(conn, buf, len);
+	ctx_look_away(conn->ctx);
+	return ret;
 }
 
 /* ---- Statistics -------------------------------------------------------- */
@@ -818,15 +943,14 @@ int tls_context_stats(struct tls_context *ctx, struct tls_stats *stats,
 
 int tls_conn_stats(struct tls_conn *conn, struct tls_stats *stats, size_t size)
 {
-	struct tls_context *ctx = conn->ctx;
 	struct tls_stats s = { 0 };
-	int ret = ctx_enter(ctx);
+	int ret = ctx_look(conn->ctx);
 
 	if (ret)
 		return ret;
 	add_connection(&s, conn);
 	s.memory_now = conn->tx.memory.held + conn->rx.memory.held;
-	ctx_leave(ctx);
+	ctx_look_away(conn->ctx);
 	sized_give(stats, size, &s, sizeof(s));
 	return 0;
 }

@@ -231,6 +231,19 @@ void conn_ignore_eof(struct tls_conn *conn, bool ignore)
 	conn->rx.closed = true;
 }
 
+void conn_break(struct tls_conn *conn, int error, const char *words)
+{
+	struct fault *fault = &conn->writing;
+
+	if (!conn->reading.error && !conn->rx.closed)
+		end_reading(conn, error, words);
+	if (!fault->error)
+		snprintf(fault->words, sizeof(fault->words), "%s", words);
+	end_writing(conn, error, ALERT_NONE);
+	if (!conn->tx.error)
+		conn->tx.error = error;
+}
+
 /* ---- Records that are no data ------------------------------------------ */
 
 /* Of what changes nothing, without data between. */

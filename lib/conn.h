@@ -44,6 +44,7 @@ struct tls_conn {
 	int alert_sent, alert_received; /* ALERT_NONE: none */
 	int alert_due;			/* waits for room in tx's line */
 	unsigned wanted; /* events to be reported */
+	unsigned awaited; /* what calls wait for: see wake.h */
 	bool closing;	 /* no new operation is started */
 	bool gone;	 /* closed: an engine has its records, nobody else */
 	bool shut;	 /* nothing more may be written */
@@ -85,6 +86,9 @@ int conn_control(struct rx *rx, uint8_t type, const uint8_t *content,
 
 /* Act on what has completed. */
 void conn_advance(struct tls_conn *conn);
+
+/* It goes no further, either way. Words are kept if there are none yet. */
+void conn_break(struct tls_conn *conn, int error, const char *words);
 
 /* Send what is ready now and what becomes ready, without gathering. */
 void conn_push(struct tls_conn *conn);

@@ -5,24 +5,24 @@
  *
  * Of the two kinds, TLS_CONTEXT_LOOP has one thread and no lock. In a
  * TLS_CONTEXT_WORKER every call holds the lock, except while it waits in the
- * ring; then another thread may reap what it waits for. So each reap that
- * found something starts a new epoch, and as long as a waiter of an earlier
- * one has not come back, wakes are sent through the ring.
+ * ring: see wake.h.
  */
 #ifndef ASYNCTLS_CTX_H
 #define ASYNCTLS_CTX_H
 
 #include <pthread.h>
 
+#include "alarm.h"
 #include "choice.h"
 #include "conn.h"
 #include "core.h"
+#include "wake.h"
 
 struct tls_context {
 	struct core core;
 	struct choice choice;
 	enum tls_context_kind kind;
-	pthread_t owner; /* of a TLS_CONTEXT_LOOP */
+	struct thread *_Atomic owner; /* of a TLS_CONTEXT_LOOP */
 	struct list conns;
 	struct list gone; /* closed, but an engine has records of theirs */
 	struct list ready;     /* connections that had an event lately */
@@ -41,10 +41,12 @@ struct tls_context {
 	pthread_t turn;
 	bool in_turn;
 	uint64_t last_call; /* when the application last left the library */
-	unsigned waiters;   /* threads in ring_wait() without the lock */
-	unsigned callers;   /* ... of the application's */
-	unsigned stale;	    /* ... that a reap has overtaken */
-	uint64_t epoch; /* of reaps that found something; in a loop too */
+	struct wake wake;
+	struct alarm alarm;
+	int error; /* lasting, of the ring: nothing moves any more */
+	bool worker_waits; /* in the ring, for completions */
+	struct list *worker_saw; /* the last of core.held then */
+	_Atomic unsigned knocking; /* threads that wait for the lock */
 	int poll_fd;  /* epoll of the ring and event_fd; in a loop the ring */
 	int event_fd; /* signalled for connections made ready in passing */
 	bool signalled;
@@ -56,11 +58,24 @@ void ctx_free(struct tls_context *ctx);
 
 /*
  * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
- * child, or in another thread than a loop's own). ctx_leave() submits what is
+ * child, or in another thread than a loop's own). In between, the thread is not
+ * cancelled: it would leave the lock held. ctx_leave() submits what is
  * queued, in a worker context, and has the worker watch what is left behind.
  */
 int ctx_enter(struct tls_context *ctx);
 void ctx_leave(struct tls_context *ctx);
+/*
+ * The same around a call that concerns a connection, and may change what is
+ * waited for or to be reported of it.
+ */
+int ctx_enter_conn(struct tls_conn *conn);
+void ctx_leave_conn(struct tls_conn *conn);
+/*
+ * The same around a call that only looks: it leaves nothing to be submitted,
+ * and does not count as the application's coming by.
+ */
+int ctx_look(const struct tls_context *ctx);
+void ctx_look_away(const struct tls_context *ctx);
 
 /*
  * Is the caller a thread that calls tls_context_wait() soon? What it queues may
@@ -70,14 +85,23 @@ void ctx_leave(struct tls_context *ctx);
  */
 bool ctx_comes_back(const struct tls_context *ctx);
 
-/* Act on what has completed; returns how much that was. Never waits. */
+/*
+ * 0, or with words the context's lasting error: after that no operation starts
+ * or ends, and every connection has failed with it.
+ */
+int ctx_error(const struct tls_context *ctx);
+
+/*
+ * Act on what has completed; returns how much that was. Never waits, and leaves
+ * what comes faster than it is done to the next call.
+ */
 unsigned ctx_step(struct tls_context *ctx);
 /*
  * False if ctx_step() has more to do. While another thread is being woken the
  * wake itself lies in the ring: that thread will see to it, and to the rest.
  */
 bool ctx_all_reaped(struct tls_context *ctx);
-/* Start what is queued, and act on what completes at once. */
+/* Start what is queued, and act on what completes at once; no longer either. */
 void ctx_submit(struct tls_context *ctx);
 /*
  * After that: did the kernel take less than there was? Then it is to be tried
@@ -91,9 +115,11 @@ void ctx_flush_held(struct tls_context *ctx);
  * Wait for a completion until deadline (now_ns() time, UINT64_MAX for none),
  * then act on it. Returns false when the deadline has passed. What the caller
  * waits for must not have been acted upon since it last looked: it looks, and
- * calls this, with no ctx_step() or ctx_submit() in between.
+ * calls this, with no ctx_step() or ctx_submit() in between. It is AWAIT_ bits
+ * of a connection; without one, an event of any, or any completion.
  */
-bool ctx_block(struct tls_context *ctx, uint64_t deadline);
+bool ctx_block(struct tls_context *ctx, struct tls_conn *conn, unsigned await,
+	       uint64_t deadline);
 
 /*
  * Only the waiting: ring_wait() for at most ns nanoseconds (-1: no limit),
@@ -116,6 +142,11 @@ void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
  * of it. Returns its error, or how many application bytes were not sent.
  */
 ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn);
+/* Close all connections as by tls_close(conn, 0), at one stroke. */
+void ctx_remove_all(struct tls_context *ctx);
+
+/* What tls_context_adopt() does. */
+int ctx_adopt(struct tls_context *ctx);
 
 /* Note that a connection may have events to report. */
 void ctx_mark(struct tls_context *ctx, struct tls_conn *conn);

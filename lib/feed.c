@@ -115,6 +115,18 @@ bool feed_begin(struct core *core, size_t memory)
 	return feed->lent_count > 0;
 }
 
+void feed_refill(struct core *core)
+{
+	struct feed *feed = &core->feed;
+	unsigned i;
+
+	feed->drawn = 0;
+	for (i = 0; i < RING_BUFFERS; i++)
+		if (feed->lent[i])
+			ring_pool_add(core->ring, feed->lent[i]->data,
+				      block_size(feed->lent[i]), (int)i);
+}
+
 /* ---- Turns ------------------------------------------------------------- */
 
 void feed_wait(struct rx *rx)

@@ -57,6 +57,9 @@ struct feed {
 /* Before anything else; lends buffers out of memory bytes. False: no memory. */
 bool feed_begin(struct core *core, size_t memory);
 
+/* The ring's pool has lost all it had, and forgotten what was asked of it. */
+void feed_refill(struct core *core);
+
 /* Is there a buffer that is promised to nobody? */
 bool feed_has_buffer(struct core *core);
 /* The ring has used this buffer: it is the caller's, and then */

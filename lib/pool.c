@@ -77,10 +77,22 @@ void pool_destroy(struct pool *pool)
 
 	for (s = pool->segments; s; s = next) {
 		next = s->next;
-		munmap(s->data, SEGMENT_BYTES);
+		if (!pool->disowned)
+			munmap(s->data, SEGMENT_BYTES);
 		free(s);
 	}
 	*pool = (struct pool){ 0 };
+}
+
+void pool_disown(struct pool *pool)
+{
+	const struct pool_segment *s;
+
+	pool->disowned = true;
+	for (s = pool->segments; s; s = s->next)
+		mmap(s->data, SEGMENT_BYTES, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		     -1, 0);
 }
 
 /* ---- Slabs ------------------------------------------------------------- */

@@ -70,6 +70,7 @@ struct pool {
 	size_t owners;	      /* accounts that hold anything */
 	bool gave_back;	      /* a block, since somebody last cleared this */
 	uint64_t allocations;
+	bool disowned; /* by pool_disown() */
 };
 
 struct pool_account {
@@ -84,6 +85,11 @@ struct pool_account {
 enum { POOL_LEAST = 4 * POOL_SLAB };
 void pool_init(struct pool *pool, size_t limit_bytes, bool set_aside);
 void pool_destroy(struct pool *pool);
+/*
+ * To be followed by that alone, where the kernel may still write to blocks: the
+ * memory is given back, the addresses are not.
+ */
+void pool_disown(struct pool *pool);
 
 /* The smallest kind with room for len bytes, POOL_WHOLE if none has. */
 enum pool_kind pool_kind_for(size_t len);

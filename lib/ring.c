@@ -809,3 +809,57 @@ uint64_t ring_enters(const struct ring *ring)
 {
 	return atomic_load_explicit(&ring->enters, memory_order_relaxed);
 }
+
+/* ---- Another owner ------------------------------------------------------ */
+
+/*
+ * The registration went with the thread. Under its number the caller may have
+ * a ring of its own, which liburing would take in place of this one.
+ */
+static void forget_registration(struct ring *ring)
+{
+	enum { REGISTERED = 1 }; /* liburing's INT_FLAG_REG_RING */
+
+	ring->uring.int_flags &= (uint8_t)~REGISTERED;
+	ring->uring.enter_ring_fd = ring->uring.ring_fd;
+}
+
+/* Of an engine's request, two entries, the second one is the operation. */
+static void end_unsubmitted(struct ring *ring)
+{
+	const struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned i;
+
+	for (i = *sq->khead; i != sq->sqe_tail; i++) {
+		uint64_t data = sq->sqes[i & sq->ring_mask].user_data;
+		struct ring_op *op = (struct ring_op *)(uintptr_t)data;
+
+		if (op && !(data & TAG_MASK))
+			op->done(op, -ECANCELED, -1);
+	}
+}
+
+int ring_renew(struct ring *ring, const char **why)
+{
+	struct ring *fresh, old;
+	struct io_uring_cqe cqe;
+	int err;
+
+	forget_registration(ring);
+	err = ring_new(&fresh, ring->kind, why);
+	if (err) {
+		note(ring, passes(err) ? -EIO : err);
+		return err;
+	}
+	old = *ring;
+	*ring = *fresh;
+	ring->enters += old.enters;
+	/* what done() queues goes to the new one */
+	while (next_cqe(&old, &cqe))
+		deliver(&cqe);
+	end_unsubmitted(&old);
+	io_uring_buf_ring_init(ring->pool);
+	*fresh = old;
+	ring_free(fresh);
+	return 0;
+}

@@ -109,6 +109,16 @@ void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
  */
 int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op);
 
+/*
+ * The thread that a RING_OWNED belonged to has ended: the caller has it from now
+ * on, and its ring_fd() is another. What has completed is delivered in this
+ * call, and what was never submitted, as -ECANCELED. What was in flight is not
+ * heard of again, and touches no memory any more, engine requests apart. The
+ * receive pool is empty, whatever is handed to it meanwhile. 0 or -errno with
+ * words in *why: then only ring_free() is left.
+ */
+int ring_renew(struct ring *ring, const char **why);
+
 /* Is something queued that has not been submitted? */
 bool ring_unsubmitted(const struct ring *ring);
 /*

@@ -105,6 +105,7 @@ size_t rx_leftover(struct rx *rx, uint8_t *buf, size_t len);
 
 /* No more receives; one in flight is to be cancelled. */
 void rx_stop(struct rx *rx);
+
 /* As tx_destroy(); when no receive is in flight. */
 void rx_destroy(struct rx *rx);
 

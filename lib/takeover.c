@@ -19,29 +19,58 @@ static void proof_done(struct aead_op *op)
 	slot->state = SLOT_READY;
 }
 
-/* Open one record now, with whatever engine there is. */
-static int open_now(struct tls_context *ctx, struct slot *slot)
+struct prover {
+	struct tls_context *ctx;
+	struct block *room; /* to open records into */
+	uint64_t deadline;
+};
+
+/* What came of it is of no use, but secret. */
+static void unpark(void *memory)
 {
-	struct engine *engine = ctx->core.dispatch.cpu;
+	struct block *room = memory;
+
+	explicit_bzero(room->data, RECORD_WIRE_MAX);
+	block_unpark(room);
+}
+
+/* The driver may still write to room: nobody gets it before it is done. */
+static void give_up(struct engine *engine, struct slot *slot,
+		    struct block *room)
+{
+	block_park(room);
+	if (engine->ops->abandon(engine, &slot->op, unpark, room))
+		block_unpark(room);
+}
+
+static int wait_for_proof(const struct prover *p, struct engine *engine,
+			  struct slot *slot)
+{
+	while (slot->state != SLOT_READY) {
+		if (ctx_block(p->ctx, NULL, 0, p->deadline))
+			continue;
+		give_up(engine, slot, p->room);
+		return -ETIMEDOUT;
+	}
+	return slot->op.result;
+}
+
+/* Open one record now, with whatever engine there is. */
+static int open_now(const struct prover *p, struct slot *slot)
+{
+	const struct dispatch *d = &p->ctx->core.dispatch;
+	struct engine *engine = d->cpu ? d->cpu : d->kernel;
 	int ret;
 
-	if (!engine)
-		engine = ctx->core.dispatch.kernel;
 	slot->op.key = keygen_bind(slot->gen, engine, &ret);
 	if (!slot->op.key)
 		return ret;
 	ret = engine->ops->submit(engine, &slot->op);
 	if (ret == ENGINE_DONE)
-		slot->state = SLOT_READY;
-	else if (ret < 0)
+		return slot->op.result;
+	if (ret < 0)
 		return ret;
-	while (slot->state != SLOT_READY) {
-		bool all = ring_submit(ctx->core.ring) == 0;
-
-		ring_wait(ctx->core.ring, all ? -1 : NS_PER_MS);
-		ring_reap(ctx->core.ring);
-	}
-	return slot->op.result;
+	return wait_for_proof(p, engine, slot);
 }
 
 /* Handshake messages in record after record. */
@@ -90,9 +119,9 @@ static size_t wire_len(const uint8_t *record, size_t have)
 }
 
 /* Open a whole record into room: what is in it, or -errno. */
-static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
+static ssize_t open_record(const struct prover *p, struct keygen *gen,
 			   const uint8_t *record, size_t len, uint64_t seq,
-			   uint8_t *room, uint8_t *type, uint8_t **content)
+			   uint8_t *type, uint8_t **content)
 {
 	const struct record_format *format = gen->format;
 	struct slot slot = { .gen = gen };
@@ -108,10 +137,10 @@ static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
 	slot.op.aad_len = format->aad_len;
 	slot.op.in = record + format->prefix;
 	slot.op.in_len = len - format->prefix;
-	slot.op.out = room + format->aad_len;
+	slot.op.out = p->room->data + format->aad_len;
 	slot.op.done = proof_done;
 	*content = slot.op.out;
-	ret = open_now(ctx, &slot);
+	ret = open_now(p, &slot);
 	explicit_bzero(slot.op.nonce, sizeof(slot.op.nonce));
 	if (ret)
 		return ret;
@@ -124,8 +153,8 @@ static ssize_t open_record(struct tls_context *ctx, struct keygen *gen,
  * The last record has the end of a message which began before it, or so it
  * seems. A message begins where the key does, and after data.
  */
-static int prove_run(struct tls_context *ctx, struct keygen *gen,
-		     const struct handoff_side *side, uint8_t *room)
+static int prove_run(const struct prover *p, struct keygen *gen,
+		     const struct handoff_side *side)
 {
 	uint64_t seq = side->seq - side->proof_records;
 	const uint8_t *record = side->proof;
@@ -135,7 +164,7 @@ static int prove_run(struct tls_context *ctx, struct keygen *gen,
 	for (; seq < side->seq; seq++) {
 		size_t len = wire_len(record, RECORD_HEADER);
 		uint8_t type, *content;
-		ssize_t n = open_record(ctx, gen, record, len, seq, room, &type,
+		ssize_t n = open_record(p, gen, record, len, seq, &type,
 					&content);
 
 		if (n < 0)
@@ -162,8 +191,8 @@ static int prove_run(struct tls_context *ctx, struct keygen *gen,
  * -EINPROGRESS if a certificate is asked for in it; -ENOMSG, -ENODATA: a
  * message has not ended, or nobody knows.
  */
-static int prove(struct tls_context *ctx, struct keygen *gen,
-		 const struct handoff_side *side, uint8_t *room)
+static int prove(const struct prover *p, struct keygen *gen,
+		 const struct handoff_side *side)
 {
 	struct messages messages = { 0 };
 	uint8_t type, *content;
@@ -171,8 +200,8 @@ static int prove(struct tls_context *ctx, struct keygen *gen,
 
 	if (!side->proof_len)
 		return 0;
-	n = open_record(ctx, gen, side->proof + side->proof_last,
-			side->proof_len - side->proof_last, side->seq - 1, room,
+	n = open_record(p, gen, side->proof + side->proof_last,
+			side->proof_len - side->proof_last, side->seq - 1,
 			&type, &content);
 	if (n < 0)
 		return (int)n;
@@ -180,7 +209,7 @@ static int prove(struct tls_context *ctx, struct keygen *gen,
 		return 0;
 	messages_add(&messages, content, (size_t)n);
 	if (messages.updated || !messages_whole(&messages))
-		return prove_run(ctx, gen, side, room);
+		return prove_run(p, gen, side);
 	return messages.asked ? -EINPROGRESS : 0;
 }
 
@@ -189,17 +218,21 @@ static int prove(struct tls_context *ctx, struct keygen *gen,
  * those that open. That OpenSSL has not taken them yet is certain of one alone,
  * whole or not.
  */
-static int find_ahead(struct tls_context *ctx, struct keygen *gen,
-		      struct handoff *h, uint8_t *room)
+static int find_ahead(const struct prover *p, struct keygen *gen,
+		      struct handoff *h)
 {
 	size_t at = 0, first = 0, left = h->sealed_len, len, ours = 0;
 	uint8_t type, *content;
+	ssize_t n;
 
 	for (; left && (len = wire_len(h->sealed + at, left)) <= left;
 	     at += len, left -= len) {
-		if (h->sealed[at] == RECORD_DATA &&
-		    open_record(ctx, gen, h->sealed + at, len, ours, room,
-				&type, &content) >= 0) {
+		n = h->sealed[at] != RECORD_DATA ? -1 :
+			open_record(p, gen, h->sealed + at, len, ours, &type,
+				    &content);
+		if (n == -ETIMEDOUT)
+			return (int)n;
+		if (n >= 0) {
 			if (!ours++)
 				first = at;
 		} else if (ours) {
@@ -215,29 +248,66 @@ static int find_ahead(struct tls_context *ctx, struct keygen *gen,
 	return 0;
 }
 
-static int prove_both(struct tls_context *ctx, struct keygen *tx,
-		      struct keygen *rx, struct handoff *h)
+/* One that nobody else uses meanwhile: the CPU engine's word comes at once. */
+static struct block *proving_room(struct tls_context *ctx,
+				  struct pool_account *account)
 {
-	uint8_t *room = ctx->core.feed.room->data;
-	bool asked, ahead = false;
+	if (ctx->core.dispatch.cpu)
+		return ctx->core.feed.room;
+	return pool_take_surely(account, POOL_WHOLE);
+}
+
+/* 0, -ENOMEM, or what is to be said about it. */
+static int prove_all(struct tls_context *ctx, struct keygen *tx,
+		     struct keygen *rx, struct handoff *h, bool *ahead)
+{
+	struct pool_account account = { .pool = &ctx->core.rx_pool };
+	const struct prover p = {
+		.ctx = ctx,
+		.room = proving_room(ctx, &account),
+		.deadline = now_ns() + ctx->core.dispatch.deadline,
+	};
 	int ret;
 
-	ret = prove(ctx, tx, &h->tx, room);
-	asked = ret == -EINPROGRESS;
+	if (!p.room)
+		return -ENOMEM;
+	ret = prove(&p, tx, &h->tx);
 	if (!ret) {
-		ret = prove(ctx, rx, &h->rx, room);
+		ret = prove(&p, rx, &h->rx);
 		/* OpenSSL has answered it, or would still be about it. */
 		if (ret == -EINPROGRESS)
 			ret = 0;
 	}
-	if (!ret && h->ahead)
-		ahead = find_ahead(ctx, rx, h, room) != 0;
-	explicit_bzero(room, RECORD_WIRE_MAX);
+	if (!ret && h->ahead) {
+		ret = find_ahead(&p, rx, h);
+		*ahead = ret == -EBUSY;
+	}
+	explicit_bzero(p.room->data, RECORD_WIRE_MAX);
+	if (account.held)
+		block_put(&account, p.room);
+	return ret;
+}
+
+static int prove_both(struct tls_context *ctx, struct keygen *tx,
+		      struct keygen *rx, struct handoff *h)
+{
+	bool ahead = false;
+	int ret = prove_all(ctx, tx, rx, h, &ahead);
+
+	if (!ret)
+		return 0;
+	if (ret == -ENOMEM)
+		return error_set(ret, "no memory for a connection");
+	if (ret == -ETIMEDOUT)
+		return error_set(ret, "the kernel driver did not open the "
+				 "latest record within tls_config.deadline_ms, "
+				 "and there is no CPU engine to do it: go on "
+				 "with SSL_read() and SSL_write(), or try again");
 	if (ahead)
 		return error_set(-EBUSY, "OpenSSL read several records ahead "
 				 "during the handshake: call "
 				 "SSL_CTX_set_read_ahead(ctx, 0) before it");
-	if (asked)
+	if (ret == -EINPROGRESS)
 		return error_set(-EBUSY, "the client was asked for a "
 				 "certificate: go on with SSL_read() until it "
 				 "has come, then with SSL_write()");
@@ -249,12 +319,9 @@ static int prove_both(struct tls_context *ctx, struct keygen *tx,
 				 "more records than can be looked at: go on "
 				 "with SSL_read() or SSL_write() until there "
 				 "was data behind it");
-	if (ret)
-		return error_set(-EPROTO, "the latest record does not open "
-				 "under the key of the handshake: was there a "
-				 "KeyUpdate before the hand-over? Hand over "
-				 "right after the handshake");
-	return 0;
+	return error_set(-EPROTO, "the latest record does not open under the "
+			 "key of the handshake: was there a KeyUpdate before "
+			 "the hand-over? Hand over right after the handshake");
 }
 
 /* ---- Making the connection --------------------------------------------- */

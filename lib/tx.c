@@ -103,10 +103,9 @@ void tx_await_memory(struct tx *tx)
 				 &tx->send_op);
 }
 
-bool tx_serve(struct core *core)
+void tx_serve(struct core *core)
 {
 	struct list lacking, *node;
-	bool served = false;
 	int i;
 
 	list_init(&lacking);
@@ -119,11 +118,9 @@ bool tx_serve(struct core *core)
 			continue;
 		}
 		list_add_once(&core->todo, tx->todo);
-		served = true;
 	}
 	while ((node = list_take(&lacking)))
 		list_move_tail(&core->thirsty, node);
-	return served;
 }
 
 void tx_stop(struct tx *tx)

@@ -141,7 +141,7 @@ void tx_await_memory(struct tx *tx);
  * Memory has come back, or it may have: some of those for whom there is some
  * are to try again, and whoever still lacks it then waits again. Were there any?
  */
-bool tx_serve(struct core *core);
+void tx_serve(struct core *core);
 /* Nothing more will be asked for: wait for memory no longer. */
 void tx_stop(struct tx *tx);
 /* Should what is ready leave now, by the gathering rule? */

@@ -10,6 +10,8 @@
 
 /* What is left behind may have to wait so long for a busy application. */
 enum { PATIENCE_NS = 2 * NS_PER_MS };
+/* The mutex is not so fair that who knocks gets it when it is given up. */
+enum { MAKE_WAY_NS = NS_PER_MS / 10 };
 
 static void sleep_until(struct tls_context *ctx, uint64_t when)
 {
@@ -18,13 +20,15 @@ static void sleep_until(struct tls_context *ctx, uint64_t when)
 		.tv_nsec = (long)(when % 1000000000u),
 	};
 
+	wake_send(&ctx->wake);
 	pthread_cond_timedwait(&ctx->worker_wake, &ctx->lock, &ts);
 }
 
 static bool work_left(const struct tls_context *ctx)
 {
-	return !list_empty(&ctx->core.held) ||
-	       ctx->core.dispatch.flying_count || ctx_stuck(ctx);
+	return !ctx->error &&
+	       (!list_empty(&ctx->core.held) ||
+		ctx->core.dispatch.flying_count || ctx_stuck(ctx));
 }
 
 /* Wakes now and then only while the kernel engine has sockets to close. */
@@ -33,6 +37,7 @@ static void idle(struct tls_context *ctx)
 	int64_t ns = ctx_limit_wait(ctx, -1);
 
 	ctx->worker_idle = true;
+	wake_send(&ctx->wake);
 	if (ns < 0)
 		pthread_cond_wait(&ctx->worker_wake, &ctx->lock);
 	else
@@ -45,6 +50,15 @@ static void step_and_submit(struct tls_context *ctx)
 {
 	ctx_step(ctx);
 	ctx_submit(ctx);
+}
+
+/* For a completion, or for what the application holds back meanwhile. */
+static void wait_in_the_ring(struct tls_context *ctx)
+{
+	ctx->worker_saw = ctx->core.held.prev;
+	ctx->worker_waits = true;
+	ctx_wait_ring(ctx, ctx_limit_wait(ctx, -1));
+	ctx->worker_waits = false;
 }
 
 /*
@@ -60,12 +74,14 @@ static void run(struct tls_context *ctx)
 	while (work_left(ctx) && seen == ctx->last_call && !ctx->stopping) {
 		ctx_flush_held(ctx);
 		step_and_submit(ctx);
-		if (ctx->callers) {
+		if (ctx->wake.callers) {
 			idle(ctx);
 			break;
 		}
+		if (ctx->knocking)
+			sleep_until(ctx, now_ns() + MAKE_WAY_NS);
 		if (work_left(ctx))
-			ctx_wait_ring(ctx, ctx_limit_wait(ctx, -1));
+			wait_in_the_ring(ctx);
 		step_and_submit(ctx);
 	}
 }
@@ -115,8 +131,24 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+/*
+ * It waits for completions, and what is held back now was not when it looked:
+ * what was has been pushed since, and leaves the list by a completion.
+ */
+static bool overlooks(const struct tls_context *ctx)
+{
+	const struct list *held = &ctx->core.held;
+
+	return ctx->worker_waits && !list_empty(held) &&
+	       held->prev != ctx->worker_saw;
+}
+
 void worker_watch(struct tls_context *ctx)
 {
+	if (overlooks(ctx)) {
+		ctx->worker_waits = false; /* once is enough */
+		wake_all(&ctx->wake);
+	}
 	if (!ctx->worker_idle || !work_left(ctx))
 		return;
 	ctx->worker_idle = false; /* once is enough */
@@ -162,8 +194,10 @@ void worker_stop(struct tls_context *ctx)
 	pthread_mutex_lock(&ctx->lock);
 	ctx->stopping = true;
 	pthread_cond_signal(&ctx->worker_wake);
-	if (ctx->waiters)
-		ring_wake(ctx->core.ring);
+	wake_all(&ctx->wake);
+	wake_send(&ctx->wake);
+	if (ctx->error)
+		alarm_wake(&ctx->alarm);
 	pthread_mutex_unlock(&ctx->lock);
 	pthread_join(ctx->worker, NULL);
 	pthread_cond_destroy(&ctx->worker_wake);

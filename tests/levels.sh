@@ -6,15 +6,15 @@ set -euo pipefail
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")/../lib" && pwd)
 
 declare -A level=(
-	[asynctls]=-1 [util]=0 [error]=0 [cipher]=0 [engine]=1
+	[asynctls]=-1 [util]=0 [error]=0 [thread]=0 [cipher]=0 [engine]=1
 	[record]=1 [pool]=1 [ring]=1 [sized]=1 [source]=1 [secret]=1 [keylog]=1
-	[stats]=2 [descriptor]=1
+	[stats]=2 [descriptor]=1 [alarm]=2
 	[known_answer]=2 [keys]=2 [engine_cpu]=2
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [feed]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
 	[tx]=6 [rx]=6 [conn]=7 [follow]=2 [handoff]=3 [choice]=4
-	[ctx]=8 [worker]=7 [takeover]=9
+	[wake]=8 [ctx]=9 [worker]=8 [takeover]=10
 )
 # What joins two parts that know each other: the header of the one is for the
 # source of the other.

@@ -462,7 +462,7 @@ static void no_descriptor_for_a_context(enum tls_context_kind kind)
 		expect_words(tls_last_error());
 		assert_non_null(strstr(tls_last_error(), "ulimit -n"));
 	}
-	assert_in_range(n, 1, 4);
+	assert_in_range(n, 1, 5);
 	tls_context_free(ctx);
 	assert_int_equal(count_descriptors(), before);
 }
