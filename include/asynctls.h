@@ -170,8 +170,16 @@ struct tls_config {
 	/* Records in an engine at once, per connection and direction; 32. */
 	unsigned depth;
 	/*
-	 * Bytes of records held in memory per context; 64 MiB. Up to a quarter
-	 * of it comes on top, for what the kernel receives into.
+	 * Bytes of memory for records per context at most, whatever peers do;
+	 * 64 MiB, and never less than 1 MiB. Half of it is for each direction,
+	 * and what the kernel receives into and what is kept for the next
+	 * records is within it. Data that there is no memory for stays in the
+	 * socket, and is received by tls_read() itself; writes find no room.
+	 * Beside it a connection takes some 2 KB, and 1 KB for each direction
+	 * while records are in line; what a driver that hangs holds
+	 * (memory_parked), and in a build without the CPU engine what one
+	 * record of a connection needs, may come on top. A context that has
+	 * been idle for about a second has given the memory back.
 	 */
 	size_t max_memory;
 	/* AF_ALG operation sockets open at once per context; 256. */
@@ -295,7 +303,11 @@ int tls_context_fd(const struct tls_context *ctx) ASYNCTLS_API(context_fd);
 int tls_context_process(struct tls_context *ctx)
 	ASYNCTLS_API(context_process);
 
-#define TLS_READABLE 1u /* tls_read() will not return -EAGAIN */
+/*
+ * tls_read() will not return -EAGAIN: unless connections that are not read hold
+ * all memory, when what has come may turn out to be no data, or half a record.
+ */
+#define TLS_READABLE 1u
 /*
  * After tls_write() took less than it was given: there is room. After
  * tls_flush() or tls_shutdown() left something: the socket has all of it.
@@ -783,7 +795,7 @@ struct tls_stats {
 	uint64_t connections_failed; /* ended by an error */
 	uint64_t op_sockets_now;     /* AF_ALG operation sockets open */
 	uint64_t op_sockets_peak;
-	uint64_t memory_now;	/* bytes of records held */
+	uint64_t memory_now;	/* bytes of max_memory that records hold */
 	uint64_t memory_peak;
 	uint64_t memory_parked; /* a driver may still write to it */
 	uint64_t deferred_scheduled; /* times the worker was asked to watch */

@@ -516,8 +516,7 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 		     size_t len, enum pool_kind kind)
 {
 	struct block *b = *block;
-	struct block *new = NULL;
-	int i;
+	struct block *new;
 
 	if (b && b->refs == 1 && !b->parked)
 		b->used = 0; /* nobody but the caller is left in it */
@@ -529,8 +528,9 @@ uint8_t *block_carve(struct pool_account *account, struct block **block,
 	}
 	if (len > bytes_of[kind])
 		kind = pool_kind_for(len);
-	for (i = kind; i < POOL_KINDS && !new; i++)
-		new = pool_take(account, (enum pool_kind)i);
+	new = pool_take(account, kind);
+	while (!new && ++kind < POOL_KINDS)
+		new = pool_take(account, kind);
 	return new ? block_begin(account, block, len, new) : NULL;
 }
 

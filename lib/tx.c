@@ -183,10 +183,15 @@ static void seal_done(struct aead_op *op)
 	list_add_once(&tx->core->todo, tx->todo);
 }
 
-bool tx_room(const struct tx *tx)
+static bool has_place(const struct tx *tx)
 {
 	return tx->queue.in_flight < tx->core->depth && tx->held < tx->window &&
-	       queue_room(&tx->queue) &&
+	       queue_room(&tx->queue);
+}
+
+bool tx_room(const struct tx *tx)
+{
+	return has_place(tx) &&
 	       (has_memory(tx) || (!queue_count(&tx->queue) && is_lean(tx)));
 }
 
@@ -481,10 +486,12 @@ static size_t write_record(struct tx *tx, struct source *from, bool more)
 		return 0;
 	if (tx->open)
 		return fill_open(tx, from, 0);
-	if (!tx_room(tx) || tx_worn_out(tx))
+	if (!has_place(tx) || tx_worn_out(tx))
 		return 0;
 	limit = record_limit(tx);
 	lean = !has_memory(tx);
+	if (lean && (queue_count(&tx->queue) || !is_lean(tx)))
+		return 0;
 	if (lean)
 		limit = min_size(limit, TX_LEAN);
 	piece = source_piece(from, &n);
