@@ -2,10 +2,11 @@
 // Java's TLS (JSSE) as an end of pump.c's streams: the same flags, the same
 // bytes (examples/content.c), the same order of things. --limit N lowers
 // jdk.tls.keyLimits to 2^N bytes: JSSE, once it has read so much under one key,
-// asks for a KeyUpdate with every record until it gets one.
+// asks for a KeyUpdate with every record until it gets one. It then sends and
+// reads by turns, since a KeyUpdate that one thread writes while another reads
+// one is too much for it (NoSuchElementException in HandshakeHash, OpenJDK 17).
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.OutputStream;
 import java.net.InetAddress;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -113,22 +114,25 @@ class PeerJava {
 		PeerJava.class.notifyAll();
 	}
 
+	static byte[] outgoing;
+
+	static void sendSome() throws IOException {
+		int at = (int)(sent % CHUNK);
+		int n = Math.min(randomLength(), CHUNK - at);
+
+		n = (int)Math.min(n, maySend() - sent);
+		if (at == 0)
+			outgoing = chunk(server, sent);
+		socket.getOutputStream().write(outgoing, at, n);
+		synchronized (PeerJava.class) {
+			sent += n;
+		}
+	}
+
 	static void send() throws IOException, InterruptedException {
-		OutputStream out = socket.getOutputStream();
-		byte[] data = null;
-
 		while (sent < 2 * part) {
-			int at = (int)(sent % CHUNK);
-			int n = Math.min(randomLength(), CHUNK - at);
-
 			awaitLeave();
-			n = (int)Math.min(n, maySend() - sent);
-			if (at == 0)
-				data = chunk(server, sent);
-			out.write(data, at, n);
-			synchronized (PeerJava.class) {
-				sent += n;
-			}
+			sendSome();
 		}
 		if (!server) {
 			awaitAll();
@@ -153,17 +157,36 @@ class PeerJava {
 		}
 	}
 
-	static void receive() throws IOException {
-		InputStream in = socket.getInputStream();
-		byte[] data = new byte[CHUNK];
-		int n;
+	static final byte[] incoming = new byte[CHUNK];
 
-		while ((n = in.read(data)) >= 0) {
-			if (received + n > 2 * part)
-				fail("too much came");
-			compare(data, n);
-			count(n);
+	// Whether there was anything, or the end.
+	static boolean receiveSome() throws IOException {
+		int n = socket.getInputStream().read(incoming);
+
+		if (n < 0)
+			return false;
+		if (received + n > 2 * part)
+			fail("too much came");
+		compare(incoming, n);
+		count(n);
+		return true;
+	}
+
+	static void receive() throws IOException {
+		while (receiveSome())
+			;
+	}
+
+	static void takeTurns() throws IOException {
+		while (sent < 2 * part || received < 2 * part) {
+			while (sent < maySend())
+				sendSome();
+			if (received < 2 * part && !receiveSome())
+				return;
 		}
+		if (!server)
+			socket.shutdownOutput();
+		receive();
 	}
 
 	static void sender() {
@@ -182,9 +205,13 @@ class PeerJava {
 		socket.startHandshake();
 		how = socket.getSession().getProtocol() + " " +
 			socket.getSession().getCipherSuite();
-		thread.start();
 		try {
-			receive();
+			if (flags.containsKey("limit")) {
+				takeTurns();
+			} else {
+				thread.start();
+				receive();
+			}
 		} catch (IOException e) {
 			fail("after " + received + ": " + e);
 		}
