@@ -145,11 +145,13 @@ static void without_a_deadline_no_time_is_set(void **state)
 		tls_context_wait(w.ctx, &event, 1, 0);
 	}
 	assert_int_equal(enters(), before);
+	assert_int_equal(timers_set, 0);
 	assert_int_equal(tls_write(w.conn, "a", 1), 1);
 	tls_flush(w.conn);
 	tls_context_process(w.ctx);
 	assert_int_equal(wire_receive(&w, &type, buf), 1);
-	assert_int_equal(timers_set, 0);
+	/* none but to give memory back in its time */
+	assert_in_range(timers_set, 0, 1);
 	wire_free(&w);
 }
 
