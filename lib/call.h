@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the public calls share: how long they wait. They are in asynctls.c
+ * (contexts, hand-over, what a connection is like), call_write.c and
+ * call_read.c.
+ */
+#ifndef ASYNCTLS_CALL_H
+#define ASYNCTLS_CALL_H
+
+#include "ctx.h"
+
+/* In now_ns() time; UINT64_MAX for a time-out of -1. */
+uint64_t call_deadline(int timeout_ms);
+/* Is the descriptor a blocking one? */
+bool call_may_wait(const struct tls_conn *conn);
+/*
+ * When a call that begins to wait must end, by SO_RCVTIMEO or SO_SNDTIMEO;
+ * UINT64_MAX without.
+ */
+uint64_t call_socket_deadline(const struct tls_conn *conn, int option);
+/*
+ * Would the descriptor's own call wait, flags being the call's? *deadline is 0
+ * until it is known.
+ */
+bool call_waits(const struct tls_conn *conn, unsigned flags, int option,
+		uint64_t *deadline);
+
+#endif
