@@ -399,9 +399,11 @@ bool feed_trim(struct core *core, uint64_t now)
 	feed->trimmed = now;
 	if (feed->warm && !feed->drawn &&
 	    (!feed->used || (!feed->filled && feed->was_filled))) {
-		feed->drawn = feed->lent_count;
+		int n = ring_pool_draw(core->ring, feed->lent_count,
+				       &feed->draw_op);
+
+		feed->drawn = n > 0 ? (unsigned)n : 0;
 		feed->was_filled = false;
-		ring_pool_draw(core->ring, feed->lent_count, &feed->draw_op);
 	}
 	feed->was_filled |= feed->filled > 0;
 	feed->filled = feed->used = 0;

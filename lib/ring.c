@@ -555,15 +555,15 @@ static bool queue_draw(struct ring *ring, int fd, struct ring_op *op)
 int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op)
 {
 	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC | EFD_SEMAPHORE);
-	int ret;
+	unsigned queued = 0;
 
 	if (fd < 0)
 		return -errno;
-	while (count && queue_draw(ring, fd, op))
-		count--;
-	ret = ring_submit(ring);
+	while (queued < count && queue_draw(ring, fd, op))
+		queued++;
+	ring_submit(ring);
 	close(fd);
-	return ret;
+	return (int)queued;
 }
 
 bool ring_unsubmitted(const struct ring *ring)

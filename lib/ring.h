@@ -105,7 +105,7 @@ void ring_pool_add(struct ring *ring, void *buf, size_t len, int buffer);
 /*
  * Have the ring give up to count buffers of the pool back, those handed in
  * first: done(op, result, buffer) for each, with a few bytes written to it; at
- * the latest with the second ring_reap(). Submits. 0 or -errno.
+ * the latest with the second ring_reap(). Submits. How many, or -errno.
  */
 int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op);
 

@@ -28,7 +28,8 @@ static bool work_left(const struct tls_context *ctx)
 {
 	return !ctx->error &&
 	       (!list_empty(&ctx->core.held) ||
-		ctx->core.dispatch.flying_count || ctx_stuck(ctx));
+		ctx->core.dispatch.flying_count || ctx_stuck(ctx) ||
+		ctx->core.feed.drawn);
 }
 
 /* Wakes now and then only while the kernel engine has sockets to close. */
