@@ -63,6 +63,8 @@ void ctx_free(struct tls_context *ctx);
  * queued, in a worker context, and has the worker watch what is left behind.
  */
 int ctx_enter(struct tls_context *ctx);
+/* -EPERM, with words. */
+int ctx_refuse_fork(void);
 void ctx_leave(struct tls_context *ctx);
 /*
  * The same around a call that concerns a connection, and may change what is
@@ -137,6 +139,10 @@ enum { CTX_TRIM_NS = 100 * NS_PER_MS };
 int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);
 
 void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
+/* Free a connection of which nothing is in flight. */
+void ctx_destroy_conn(struct tls_conn *conn);
+/* Nothing that anybody waits for will come: the ring's lasting error. */
+void ctx_break_down(struct tls_context *ctx, int error);
 /*
  * End a connection's use of its socket, and free it once no engine has a record
  * of it. Returns its error, or how many application bytes were not sent.

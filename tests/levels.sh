@@ -14,7 +14,7 @@ declare -A level=(
 	[queue]=3 [feed]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
 	[tx]=6 [rx]=6 [conn]=7 [follow]=2 [handoff]=3 [choice]=4
-	[wake]=8 [ctx]=9 [worker]=8 [takeover]=10
+	[wake]=8 [ctx]=9 [ctx_life]=10 [worker]=8 [takeover]=10
 	[call]=10 [call_read]=11 [call_write]=11
 )
 # What joins two parts that know each other: the header of the one is for the
