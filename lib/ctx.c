@@ -6,14 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine_afalg.h"
 #include "error.h"
-#include "sized.h"
 #include "thread.h"
 #include "worker.h"
 

@@ -522,8 +522,11 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 			break;
 		done += n;
 		tx->unsent += n;
-		/* not later: sealed records are sent while they are in cache */
-		if (tx_due(tx))
+		/*
+		 * Not later: sealed records are sent while they are in cache.
+		 * Is it memory that is lacking, the next one tells.
+		 */
+		if (tx->held >= TX_GATHER || !has_place(tx))
 			tx_push(tx);
 	}
 	tx->waiting = 0;
