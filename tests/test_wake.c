@@ -122,6 +122,37 @@ static void a_blocked_writer_hears_that_reading_failed(void **state)
 	wire_free(&w);
 }
 
+static ssize_t read_one(struct call *call)
+{
+	char byte;
+
+	(void)call;
+	return tls_read(w.conn, &byte, 1);
+}
+
+/* No engine could seal the question: the answer that is waited for is none. */
+static void a_blocked_reader_hears_that_writing_failed(void **state)
+{
+	struct fake_engine *fake = fake_new();
+	struct call reader;
+
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_WORKER,
+					     .blocking = true,
+					     .fake = fake,
+					     .no_cpu = true });
+	start(&reader, read_one);
+	await_sleepers(w.ctx, 1);
+	assert_int_equal(tls_write(w.conn, "question", 8), 8);
+	assert_int_equal(ctx_enter(w.ctx), 0);
+	fake_complete(fake, 0, FAKE_FAILS);
+	ctx_leave(w.ctx);
+	assert_int_equal(tls_context_process(w.ctx), 0);
+	assert_int_equal(end(&reader), -EIO);
+	wire_free(&w);
+	fake_free(fake);
+}
+
 static ssize_t shut_down(struct call *call)
 {
 	(void)call;
@@ -312,6 +343,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_blocked_writer_hears_that_reading_failed),
+		cmocka_unit_test(a_blocked_reader_hears_that_writing_failed),
 		cmocka_unit_test(a_blocked_writer_hears_of_a_shutdown),
 		cmocka_unit_test(
 			a_thread_that_waits_for_events_hears_of_what_is_wanted),
