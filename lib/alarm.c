@@ -56,10 +56,15 @@ void alarm_init(struct alarm *alarm)
 	};
 }
 
-int alarm_start(struct alarm *alarm, struct ring *ring)
+int alarm_start(struct alarm *alarm, struct ring *ring, bool timed)
 {
 	alarm->ring = ring;
 	if (pipe2(alarm->wake_fd, O_NONBLOCK | O_CLOEXEC))
+		return -errno;
+	if (timed)
+		alarm->timer_fd = timerfd_create(CLOCK_MONOTONIC,
+						 TFD_NONBLOCK | TFD_CLOEXEC);
+	if (timed && alarm->timer_fd < 0)
 		return -errno;
 	alarm_rearm(alarm);
 	return 0;
@@ -105,11 +110,7 @@ static bool set_timer(struct alarm *alarm, uint64_t when)
 			      .tv_nsec = (long)(when % 1000000000u) },
 	};
 
-	if (alarm->timer_fd < 0)
-		alarm->timer_fd = timerfd_create(CLOCK_MONOTONIC,
-						 TFD_NONBLOCK | TFD_CLOEXEC);
-	if (alarm->timer_fd < 0 ||
-	    timerfd_settime(alarm->timer_fd, TFD_TIMER_ABSTIME, &at, NULL))
+	if (timerfd_settime(alarm->timer_fd, TFD_TIMER_ABSTIME, &at, NULL))
 		return false;
 	alarm->timer_at = when;
 	return true;

@@ -25,7 +25,7 @@ struct alarm {
 	struct ring_op wake_op;
 	bool wake_polled; /* or is to be polled again, when false */
 	bool woken;	  /* not yet reported */
-	int timer_fd;	  /* -1: none was needed yet */
+	int timer_fd;	  /* -1: there is none */
 	struct ring_op timer_op;
 	bool timer_polled;
 	uint64_t timer_at; /* when it goes off, now_ns() time */
@@ -33,8 +33,11 @@ struct alarm {
 
 /* Before alarm_start(), so that alarm_end() may follow. */
 void alarm_init(struct alarm *alarm);
-/* Queues an operation, and more when it has gone off. 0 or -errno. */
-int alarm_start(struct alarm *alarm, struct ring *ring);
+/*
+ * Queues an operation, and more when it has gone off. timed: alarm_set() may
+ * follow. 0 or -errno.
+ */
+int alarm_start(struct alarm *alarm, struct ring *ring, bool timed);
 void alarm_end(struct alarm *alarm);
 
 /* Async-signal-safe. */

@@ -125,7 +125,8 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 
 static int start_alarm(struct tls_context *ctx)
 {
-	int ret = alarm_start(&ctx->alarm, ctx->core.ring);
+	int ret = alarm_start(&ctx->alarm, ctx->core.ring,
+			      ctx->kind == TLS_CONTEXT_LOOP);
 
 	if (ret)
 		return error_set(ret, "no descriptor to wake a context by: %s "

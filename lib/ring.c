@@ -106,18 +106,18 @@ static bool is_ours(const struct own_fd *own)
 
 /* ---- What the kernel refuses ------------------------------------------- */
 
+/* Something is lacking, and may be there a moment later. */
+static bool lacks(int err)
+{
+	return err == -ENOMEM || err == -ENOBUFS || err == -EMFILE ||
+	       err == -ENFILE;
+}
+
 /* Some errors pass, or are about the moment; others will be given for ever. */
 static bool passes(int err)
 {
-	switch (err) {
-	case -EAGAIN:
-	case -EBUSY:
-	case -EINTR:
-	case -ENOMEM:
-	case -ETIME:
-		return true;
-	}
-	return false;
+	return lacks(err) || err == -EAGAIN || err == -EBUSY ||
+	       err == -EINTR || err == -ETIME;
 }
 
 /* Of what io_uring_enter() has returned, and returns it. */
@@ -773,14 +773,14 @@ static int wait_shared(struct ring *ring, struct __kernel_timespec *ts)
 /* Memory comes back, or it does not: a caller that tries again must not spin. */
 static void bear_refusal(struct ring *ring, int result)
 {
-	if (result != -ENOMEM) {
+	if (!lacks(result)) {
 		atomic_store_explicit(&ring->refusals, 0, memory_order_relaxed);
 		return;
 	}
 	if (atomic_fetch_add(&ring->refusals, 1) < MANY_REFUSALS)
 		nap();
 	else
-		atomic_store(&ring->error, -ENOMEM);
+		atomic_store(&ring->error, result);
 }
 
 int ring_wait(struct ring *ring, int64_t timeout_ns)
@@ -799,7 +799,7 @@ int ring_wait(struct ring *ring, int64_t timeout_ns)
 		ts = timespec_of(timeout_ns);
 		ret = wait_shared(ring, &ts);
 	}
-	if (ret == -ENOMEM || atomic_load_explicit(&ring->refusals,
+	if (lacks(ret) || atomic_load_explicit(&ring->refusals,
 						   memory_order_relaxed))
 		bear_refusal(ring, ret);
 	return ret;
