@@ -330,7 +330,8 @@ bool ctx_block(struct tls_context *ctx, struct tls_conn *conn, unsigned await,
 
 /* ---- Entering and leaving ---------------------------------------------- */
 
-static _Thread_local int cancel_state; /* before the call under way */
+/* before the call under way */
+static _Thread_local int cancel_state THREAD_NEAR;
 
 int ctx_refuse_fork(void)
 {

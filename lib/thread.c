@@ -12,7 +12,7 @@ struct thread {
 	int rounds; /* of destructors */
 };
 
-static _Thread_local struct thread *self;
+static _Thread_local struct thread *self THREAD_NEAR;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool have_key;

@@ -11,6 +11,13 @@
 
 struct thread;
 
+/*
+ * For a _Thread_local of few bytes that every call looks at: at a fixed distance,
+ * not to be asked of the loader. There is room for some of that kind after
+ * dlopen(), too.
+ */
+#define THREAD_NEAR __attribute__((tls_model("initial-exec")))
+
 /* The caller's, with a reference; NULL: no memory. */
 struct thread *thread_keep(void);
 void thread_put(struct thread *thread);

@@ -522,11 +522,8 @@ ssize_t tx_write(struct tx *tx, struct source *from, bool more)
 			break;
 		done += n;
 		tx->unsent += n;
-		/*
-		 * Not later: sealed records are sent while they are in cache.
-		 * Is it memory that is lacking, the next one tells.
-		 */
-		if (tx->held >= TX_GATHER || !has_place(tx))
+		/* not later: sealed records are sent while they are in cache */
+		if (tx_due(tx))
 			tx_push(tx);
 	}
 	tx->waiting = 0;
@@ -555,7 +552,8 @@ int tx_alert(struct tx *tx, uint8_t level, uint8_t description)
 
 bool tx_due(const struct tx *tx)
 {
-	return tx->held >= TX_GATHER || !tx_room(tx);
+	return tx->held >= TX_GATHER || !has_place(tx) ||
+	       !list_empty(&tx->thirst); /* that brings memory back */
 }
 
 /* The peer may read it from now on, whatever comes of the send. */
