@@ -606,7 +606,10 @@ ssize_t tls_flush_timeout(struct tls_conn *conn, int timeout_ms)
 ssize_t tls_read(struct tls_conn *conn, void *buf, size_t len)
 	ASYNCTLS_API(read);
 
-/* tls_read() with flags: TLS_DONTWAIT, TLS_PEEK. -EINVAL: others. */
+/*
+ * tls_read() with flags: TLS_DONTWAIT, TLS_PEEK, which sees what is left of one
+ * record and no further. -EINVAL: others.
+ */
 ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 	ASYNCTLS_API(recv);
 

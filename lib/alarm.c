@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/timerfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -84,8 +85,9 @@ void alarm_wake(struct alarm *alarm)
 {
 	int before = errno;
 
+	/* write() might be the end of a thread that is to be cancelled */
 	if (!atomic_exchange(&alarm->asked, true) &&
-	    write(alarm->wake_fd[1], "", 1) < 0)
+	    syscall(SYS_write, alarm->wake_fd[1], "", 1) < 0)
 		atomic_store(&alarm->asked, false); /* closed under us */
 	errno = before;
 }

@@ -23,7 +23,10 @@ enum { PROCESS_ROUNDS = 4 };
 
 int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 {
-	return ctx_new(ctx, config);
+	int cancel = call_keep_thread(), ret = ctx_new(ctx, config);
+
+	call_let_thread(cancel);
+	return ret;
 }
 
 /*
@@ -46,24 +49,26 @@ static void close_singly(struct tls_context *ctx)
 
 void tls_context_free(struct tls_context *ctx)
 {
+	int cancel;
+
 	if (!ctx || ctx_enter(ctx))
 		return;
 	ctx_leave(ctx);
+	cancel = call_keep_thread();
 	close_singly(ctx);
-	if (ctx_enter(ctx))
-		return;
-	ctx_remove_all(ctx);
-	ctx_leave(ctx);
-	ctx_free(ctx);
+	if (ctx_enter(ctx) == 0) {
+		ctx_remove_all(ctx);
+		ctx_leave(ctx);
+		ctx_free(ctx);
+	}
+	call_let_thread(cancel);
 }
 
 int tls_context_adopt(struct tls_context *ctx)
 {
-	int cancel, ret;
+	int cancel = call_keep_thread(), ret = ctx_adopt(ctx);
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	ret = ctx_adopt(ctx);
-	pthread_setcancelstate(cancel, NULL);
+	call_let_thread(cancel);
 	return ret;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the public calls share: how long they wait. They are in asynctls.c
+ * What the public calls share: how long they wait, and that they end. They are in asynctls.c
  * (contexts, hand-over, what a connection is like), call_write.c and
  * call_read.c.
  */
@@ -24,5 +24,12 @@ uint64_t call_socket_deadline(const struct tls_conn *conn, int option);
  */
 bool call_waits(const struct tls_conn *conn, unsigned flags, int option,
 		uint64_t *deadline);
+
+/*
+ * Around what a call does outside of the context's gate: the thread is not
+ * cancelled meanwhile. To be called in this order, with what the first returned.
+ */
+int call_keep_thread(void);
+void call_let_thread(int cancel);
 
 #endif

@@ -97,8 +97,12 @@ ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 		n = read_wait(conn, buf, min_size(len, SSIZE_MAX), flags);
 	feed = tickets_seal(conn->tickets, ctx->core.dispatch.cpu);
 	ctx_leave_conn(conn);
-	if (feed)
+	if (feed) {
+		int cancel = call_keep_thread();
+
 		tickets_feed(conn->tickets, conn->fd);
+		call_let_thread(cancel);
+	}
 	return n;
 }
 

@@ -274,8 +274,8 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	struct bio_st *closes;
 	struct tickets *tickets;
 	bool feed, alerted;
+	int fd, cancel;
 	ssize_t n;
-	int fd;
 
 	if (!conn)
 		return 0;
@@ -296,12 +296,14 @@ ssize_t tls_close(struct tls_conn *conn, int timeout_ms)
 	fd = conn->fd;
 	n = ctx_remove(ctx, conn);
 	ctx_leave(ctx);
+	cancel = call_keep_thread();
 	if (feed)
 		tickets_feed(tickets, fd);
 	handoff_session_end(session, alerted);
 	descriptor_release(&descriptor);
 	handoff_give_back(closes, fd); /* close(2) may linger */
 	tickets_free(tickets);
+	call_let_thread(cancel);
 	return n;
 }
 

@@ -479,7 +479,7 @@ ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
 	ssize_t ret;
 
 	end_operations(ctx, conn);
-	ret = conn->writing.error ? conn->writing.error :
+	ret = conn->writing.error ? conn_check_writing(conn) :
 				    (ssize_t)conn->tx.unsent;
 	let_go(ctx, conn);
 	ctx_step(ctx); /* others may wait for its memory */

@@ -110,6 +110,12 @@ void rx_ended(struct rx *rx, int result)
 		rx->parse_error = result;
 }
 
+/*
+ * Records without data that one connection's turn takes: each may cost a key
+ * derivation, and there are others.
+ */
+enum { TURN_RECORDS = 32 };
+
 static void received(struct ring_op *op, int result, int buffer)
 {
 	struct rx *rx = container_of(op, struct rx, recv_op);
@@ -584,6 +590,10 @@ static void look_at_head(struct rx *rx)
 			fail(rx, -EKEYEXPIRED, ALERT_INTERNAL_ERROR);
 			return;
 		}
+		if (!rx->budget && !head->examined) {
+			list_add_once(&rx->core->todo, rx->todo);
+			return;
+		}
 		if (head->state == SLOT_OPEN)
 			start(rx, head);
 		if (head->state == SLOT_SUBMITTED)
@@ -596,6 +606,7 @@ static void look_at_head(struct rx *rx)
 		}
 		if (head->examined || examine(rx, head))
 			return;
+		rx->budget--;
 		if (!rx->error)
 			queue_pop(&rx->queue, &rx->memory);
 	}
@@ -612,10 +623,13 @@ static bool more_to_cut(const struct rx *rx)
 
 void rx_advance(struct rx *rx)
 {
+	rx->budget = TURN_RECORDS;
 	do {
 		cut(rx);
 		look_at_head(rx);
-	} while (more_to_cut(rx));
+	} while (rx->budget && more_to_cut(rx));
+	if (more_to_cut(rx))
+		list_add_once(&rx->core->todo, rx->todo);
 	if (!rx->closed)
 		open_ahead(rx);
 	if (!queue_count(&rx->queue) && rx->out) {
@@ -685,8 +699,10 @@ static size_t read_line(struct rx *rx, uint8_t *buf, size_t len)
 
 size_t rx_read(struct rx *rx, uint8_t *buf, size_t len)
 {
-	size_t done = read_line(rx, buf, len), before;
+	size_t done, before;
 
+	rx->budget = TURN_RECORDS;
+	done = read_line(rx, buf, len);
 	do {
 		before = done;
 		if (done == len || !rx->pending || !rx_readable(rx))

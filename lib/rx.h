@@ -47,6 +47,7 @@ struct rx {
 	uint64_t seq;
 	unsigned ahead;	  /* records in an engine at most */
 	unsigned waiting; /* OPEN records that an engine is to have soon */
+	unsigned budget;  /* records without data that this turn may yet take */
 	struct queue queue;
 	struct pool_account memory;
 	struct list turn;  /* on a list of core->feed */

@@ -256,6 +256,36 @@ static void a_wait_ends_though_the_thread_that_made_the_context_has(
 	}
 }
 
+static void *wake_and_go(void *arg)
+{
+	(void)arg;
+	pthread_cancel(pthread_self());
+	tls_context_wake(w.ctx);
+	pthread_testcancel();
+	return NULL;
+}
+
+/* It ends when the call has done what it was for. */
+static void a_thread_cancelled_in_a_wake_has_woken(void **state)
+{
+	struct tls_event event;
+	enum tls_context_kind kind;
+	pthread_t thread;
+	int i;
+
+	(void)state;
+	for (kind = TLS_CONTEXT_WORKER; kind <= TLS_CONTEXT_LOOP; kind++) {
+		wire_new(&w, &(struct wire_options){ .kind = kind });
+		for (i = 0; i < 3; i++) {
+			pthread_create(&thread, NULL, wake_and_go, NULL);
+			pthread_join(thread, NULL);
+			assert_int_equal(tls_context_wait(w.ctx, &event, 1, -1),
+					 0);
+		}
+		wire_free(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +295,7 @@ int main(void)
 		cmocka_unit_test(another_thread_ends_a_wait_in_a_loop),
 		cmocka_unit_test(another_thread_ends_a_wait_in_a_worker),
 		cmocka_unit_test(a_signal_handler_ends_a_wait),
+		cmocka_unit_test(a_thread_cancelled_in_a_wake_has_woken),
 		cmocka_unit_test(
 			a_wait_ends_though_the_thread_that_made_the_context_has),
 	};

@@ -277,7 +277,9 @@ static void by_its_number(enum tls_context_kind kind, bool asynchronous)
 	assert_int_equal(read_all(&len), -ECONNRESET);
 	assert_int_equal(tls_write(w.conn, data, 1), -ECONNRESET);
 	assert_non_null(strstr(tls_last_error(), "reset"));
+	assert_int_equal(tls_recv(w.conn, data, 1, 99), -EINVAL);
 	assert_int_equal(tls_close(w.conn, 0), -ECONNRESET);
+	assert_non_null(strstr(tls_last_error(), "reset"));
 	w.conn = NULL;
 	close_one();
 }

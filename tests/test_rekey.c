@@ -563,6 +563,46 @@ static void requests_that_our_data_prompts_are_no_flood(void **state)
 	both_kinds(asked_for_each_and_more);
 }
 
+/* All that is paid for at once: one call takes some, and the next goes on. */
+static void a_burst(enum tls_context_kind kind)
+{
+	enum { SENT = 600, MOST = 300 };
+	static const uint8_t update[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 0 };
+	static uint8_t burst[(SENT + 1) * 32];
+	uint64_t before = 0, now;
+	size_t len = 0;
+	int i, calls;
+
+	begin(kind);
+	for (i = 0; i < SENT; i++) {
+		write_text("data");
+		assert_int_equal(tls_flush(w.conn), 0);
+		expect_record("data");
+	}
+	for (i = 0; i < SENT; i++) {
+		len += wire_seal(&w, RECORD_HANDSHAKE, update, sizeof(update),
+				 0, burst + len);
+		wire_next_keys(&w);
+	}
+	len += wire_seal(&w, RECORD_DATA, "data", 4, 0, burst + len);
+	wire_send_raw(&w, burst, len);
+	for (calls = 0; before < SENT; calls++) {
+		assert_int_equal(tls_context_process(w.ctx), 0);
+		now = stats().rx_rekeys;
+		assert_in_range(now - before, 0, MOST);
+		before = now;
+	}
+	assert_true(calls > 1);
+	expect_data("data", 4);
+	wire_free(&w);
+}
+
+static void a_call_takes_so_many_key_updates_and_no_more(void **state)
+{
+	(void)state;
+	both_kinds(a_burst);
+}
+
 /*
  * Who only sends may ask as often as it likes: the peer has to answer. (And one
  * for each record of data is no flood either.)
@@ -632,6 +672,7 @@ int main(void)
 		TEST(a_flood_of_key_updates_is_unexpected),
 		TEST(answers_are_no_flood),
 		TEST(requests_that_our_data_prompts_are_no_flood),
+		TEST(a_call_takes_so_many_key_updates_and_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
