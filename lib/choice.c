@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine_afalg.h"
-#include "engine_cpu.h"
+#include "engine_ipsec_mb.h"
 #include "error.h"
 
 enum { DEFAULT_OP_SOCKETS = 256 };
@@ -93,7 +93,7 @@ int choice_make(struct choice *c, const struct tls_config *config,
 
 	if (ret)
 		return ret;
-	ret = engine_cpu_new(&c->cpu, &c->cpu_why);
+	ret = engine_ipsec_mb_new(&c->cpu, &c->cpu_why);
 	if (ret && (ret != -ENODEV || c->wanted == TLS_ENGINE_CPU))
 		return error_set(ret, "%s", c->cpu_why);
 	if (c->wanted != TLS_ENGINE_CPU)

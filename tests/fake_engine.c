@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine_cpu.h"
+#include "engine_ipsec_mb.h"
 #include "util.h"
 
 enum { MAX_PENDING = 4096 };
@@ -151,7 +151,7 @@ struct fake_engine *fake_new(void)
 	const char *why;
 
 	fake->base.ops = &ops;
-	if (engine_cpu_new(&fake->cpu, &why))
+	if (engine_ipsec_mb_new(&fake->cpu, &why))
 		abort();
 	return fake;
 }

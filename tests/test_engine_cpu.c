@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "engine_cpu.h"
+#include "engine_ipsec_mb.h"
 #include "evp_record.h"
 #include "keys.h"
 #include "known_answer.h"
@@ -22,7 +22,7 @@ static int setup(void **state)
 	const char *why;
 
 	(void)state;
-	return engine_cpu_new(&engine, &why);
+	return engine_ipsec_mb_new(&engine, &why);
 }
 
 static int teardown(void **state)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine_cpu.h"
+#include "engine_ipsec_mb.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #ifdef HAVE_IPSEC_MB
 #include <intel-ipsec-mb.h>
 
-struct engine_cpu {
+struct engine_ipsec_mb {
 	struct engine base;
 	IMB_MGR *mgr;
 };
@@ -156,9 +156,9 @@ static bool tags_equal(const uint8_t *a, const uint8_t *b)
 	return diff == 0;
 }
 
-static int cpu_submit(struct engine *engine, struct aead_op *op)
+static int ipsec_mb_submit(struct engine *engine, struct aead_op *op)
 {
-	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
+	IMB_MGR *m = container_of(engine, struct engine_ipsec_mb, base)->mgr;
 	uint8_t received[16];
 	uint8_t *tag = received;
 
@@ -186,16 +186,16 @@ static int cpu_submit(struct engine *engine, struct aead_op *op)
 	return ENGINE_DONE;
 }
 
-static const char *cpu_refusal(const struct engine *engine,
-			       const struct cipher *cipher)
+static const char *ipsec_mb_refusal(const struct engine *engine,
+				    const struct cipher *cipher)
 {
 	(void)engine;
 	(void)cipher;
 	return NULL;
 }
 
-static const char *cpu_driver(const struct engine *engine,
-			      const struct cipher *cipher)
+static const char *ipsec_mb_driver(const struct engine *engine,
+				   const struct cipher *cipher)
 {
 	(void)engine;
 	(void)cipher;
@@ -233,10 +233,10 @@ static void set_key(IMB_MGR *m, struct engine_key *k, const uint8_t *key)
 	}
 }
 
-static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
-		       const uint8_t *key, struct engine_key **out)
+static int ipsec_mb_key_new(struct engine *engine, const struct cipher *cipher,
+			    const uint8_t *key, struct engine_key **out)
 {
-	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
+	IMB_MGR *m = container_of(engine, struct engine_ipsec_mb, base)->mgr;
 	struct engine_key *k;
 
 	k = secret_alloc(sizeof(*k)); /* aligned for vectors */
@@ -248,14 +248,14 @@ static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
 	return 0;
 }
 
-static void cpu_key_free(struct engine *engine, struct engine_key *key)
+static void ipsec_mb_key_free(struct engine *engine, struct engine_key *key)
 {
 	(void)engine;
 	secret_free(key, sizeof(*key));
 }
 
-static bool cpu_abandon(struct engine *engine, struct aead_op *op,
-			void (*released)(void *memory), void *memory)
+static bool ipsec_mb_abandon(struct engine *engine, struct aead_op *op,
+			     void (*released)(void *memory), void *memory)
 {
 	(void)engine;
 	(void)op;
@@ -264,54 +264,55 @@ static bool cpu_abandon(struct engine *engine, struct aead_op *op,
 	return true; /* nothing is ever in flight */
 }
 
-static void cpu_free(struct engine *engine)
+static void ipsec_mb_free(struct engine *engine)
 {
-	struct engine_cpu *cpu = container_of(engine, struct engine_cpu, base);
+	struct engine_ipsec_mb *mb =
+		container_of(engine, struct engine_ipsec_mb, base);
 
-	free_mb_mgr(cpu->mgr);
-	free(cpu);
+	free_mb_mgr(mb->mgr);
+	free(mb);
 }
 
-static const struct engine_ops cpu_ops = {
+static const struct engine_ops ipsec_mb_ops = {
 	.name = "cpu",
 	.synchronous = true,
-	.refusal = cpu_refusal,
-	.driver = cpu_driver,
-	.key_new = cpu_key_new,
-	.key_free = cpu_key_free,
-	.submit = cpu_submit,
-	.abandon = cpu_abandon,
-	.free = cpu_free,
+	.refusal = ipsec_mb_refusal,
+	.driver = ipsec_mb_driver,
+	.key_new = ipsec_mb_key_new,
+	.key_free = ipsec_mb_key_free,
+	.submit = ipsec_mb_submit,
+	.abandon = ipsec_mb_abandon,
+	.free = ipsec_mb_free,
 };
 
-int engine_cpu_new(struct engine **engine, const char **why)
+int engine_ipsec_mb_new(struct engine **engine, const char **why)
 {
-	struct engine_cpu *cpu = calloc(1, sizeof(*cpu));
+	struct engine_ipsec_mb *mb = calloc(1, sizeof(*mb));
 
 	*why = "no memory for the CPU engine";
-	if (!cpu)
+	if (!mb)
 		return -ENOMEM;
-	cpu->mgr = alloc_mb_mgr(0);
-	if (!cpu->mgr) {
-		free(cpu);
+	mb->mgr = alloc_mb_mgr(0);
+	if (!mb->mgr) {
+		free(mb);
 		return -ENOMEM;
 	}
-	init_mb_mgr_auto(cpu->mgr, NULL);
-	if (imb_get_errno(cpu->mgr)) {
+	init_mb_mgr_auto(mb->mgr, NULL);
+	if (imb_get_errno(mb->mgr)) {
 		*why = "intel-ipsec-mb finds no instruction set it can use on "
 		       "this CPU (it needs AES-NI or its own emulation)";
-		free_mb_mgr(cpu->mgr);
-		free(cpu);
+		free_mb_mgr(mb->mgr);
+		free(mb);
 		return -ENODEV;
 	}
-	cpu->base.ops = &cpu_ops;
-	*engine = &cpu->base;
+	mb->base.ops = &ipsec_mb_ops;
+	*engine = &mb->base;
 	return 0;
 }
 
 #else
 
-int engine_cpu_new(struct engine **engine, const char **why)
+int engine_ipsec_mb_new(struct engine **engine, const char **why)
 {
 	(void)engine;
 	*why = "this build has no CPU engine: intel-ipsec-mb (x86-64 only) was "
