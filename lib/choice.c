@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine_afalg.h"
-#include "engine_ipsec_mb.h"
+#include "engine_cpu.h"
 #include "error.h"
 
 enum { DEFAULT_OP_SOCKETS = 256 };
@@ -93,9 +93,9 @@ int choice_make(struct choice *c, const struct tls_config *config,
 
 	if (ret)
 		return ret;
-	ret = engine_ipsec_mb_new(&c->cpu, &c->cpu_why);
+	ret = engine_cpu_new(&c->cpu, &c->cpu_why);
 	if (ret && (ret != -ENODEV || c->wanted == TLS_ENGINE_CPU))
-		return error_set(ret, "%s", c->cpu_why);
+		return ret;
 	if (c->wanted != TLS_ENGINE_CPU)
 		ret = open_kernel(c, config, ring);
 	else
@@ -112,8 +112,7 @@ void choice_destroy(struct choice *c)
 {
 	if (c->kernel)
 		c->kernel->ops->free(c->kernel);
-	if (c->cpu)
-		c->cpu->ops->free(c->cpu);
+	engine_cpu_free(c->cpu);
 	c->kernel = c->cpu = NULL;
 }
 
@@ -132,8 +131,11 @@ static int describe_cipher(const struct choice *c, const struct cipher *cipher,
 	if (!c->cpu)
 		return snprintf(buf, len, "%s: none; not afalg: %s; not cpu: "
 				"%s\n", cipher->name, not, c->cpu_why);
-	return snprintf(buf, len, "%s: cpu, %s; not afalg: %s\n", cipher->name,
-			c->cpu->ops->driver(c->cpu, cipher), not);
+	return snprintf(buf, len, "%s: cpu, %s%s%s%s; not afalg: %s\n",
+			cipher->name, c->cpu->ops->driver(c->cpu, cipher),
+			c->cpu_why ? " (not intel-ipsec-mb: " : "",
+			c->cpu_why ? c->cpu_why : "", c->cpu_why ? ")" : "",
+			not);
 }
 
 int choice_describe(const struct choice *c, char *buf, size_t len)

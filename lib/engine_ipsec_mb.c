@@ -298,9 +298,9 @@ int engine_ipsec_mb_new(struct engine **engine, const char **why)
 		return -ENOMEM;
 	}
 	init_mb_mgr_auto(mb->mgr, NULL);
-	if (imb_get_errno(mb->mgr)) {
-		*why = "intel-ipsec-mb finds no instruction set it can use on "
-		       "this CPU (it needs AES-NI or its own emulation)";
+	if (imb_get_errno(mb->mgr) ||
+	    !(mb->mgr->features & IMB_FEATURE_AESNI)) {
+		*why = "intel-ipsec-mb needs AES-NI, which this CPU lacks";
 		free_mb_mgr(mb->mgr);
 		free(mb);
 		return -ENODEV;
@@ -315,8 +315,7 @@ int engine_ipsec_mb_new(struct engine **engine, const char **why)
 int engine_ipsec_mb_new(struct engine **engine, const char **why)
 {
 	(void)engine;
-	*why = "this build has no CPU engine: intel-ipsec-mb (x86-64 only) was "
-	       "not there when it was configured";
+	*why = "this build was configured without it (it is x86-64 only)";
 	return -ENODEV;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The CPU engine: AEADs in this process with intel-ipsec-mb, synchronous. */
+/* AEADs in this process with intel-ipsec-mb, synchronous. */
 #ifndef ASYNCTLS_ENGINE_IPSEC_MB_H
 #define ASYNCTLS_ENGINE_IPSEC_MB_H
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine_ipsec_mb.h"
+#include "engine_cpu.h"
 #include "util.h"
 
 enum { MAX_PENDING = 4096 };
@@ -151,14 +151,14 @@ struct fake_engine *fake_new(void)
 	const char *why;
 
 	fake->base.ops = &ops;
-	if (engine_ipsec_mb_new(&fake->cpu, &why))
+	if (engine_cpu_new(&fake->cpu, &why))
 		abort();
 	return fake;
 }
 
 void fake_free(struct fake_engine *fake)
 {
-	fake->cpu->ops->free(fake->cpu);
+	engine_cpu_free(fake->cpu);
 	free(fake);
 }
 
