@@ -69,7 +69,7 @@ static int open_kernel(struct choice *c, const struct tls_config *config,
 {
 	const struct afalg_options options = {
 		.driver = c->driver,
-		.any_driver = c->wanted == TLS_ENGINE_AFALG,
+		.any_driver = c->wanted == TLS_ENGINE_AFALG || !c->cpu,
 		.max_sockets = config->max_op_sockets ? config->max_op_sockets :
 							DEFAULT_OP_SOCKETS,
 	};
@@ -101,8 +101,9 @@ int choice_make(struct choice *c, const struct tls_config *config,
 	else
 		ret = 0;
 	if (!ret && !c->cpu && !c->kernel_in_use)
-		ret = error_set(-ENODEV, "no engine: %s; and %s", c->cpu_why,
-				refusal(c->kernel, &ciphers[0]));
+		ret = error_set(-ENODEV, "no engine: %s; and not afalg: %s "
+				"(ASYNCTLS_DRIVER names another driver)",
+				c->cpu_why, refusal(c->kernel, &ciphers[0]));
 	if (ret)
 		choice_destroy(c);
 	return ret;

@@ -52,8 +52,10 @@ static int take_first(struct engine **engine, const char **why)
 	ret = kinds[1].make(engine, &why_not[1]);
 	if (!ret)
 		return 0;
-	return error_set(ret, "no CPU engine: %s; and %s", why_not[0],
-			 why_not[1]);
+	*why = "neither intel-ipsec-mb nor libgcrypt works here (ASYNCTLS_CPU="
+	       "ipsec-mb or gcrypt says why)";
+	return error_set(ret, "no CPU engine: ipsec-mb: %s; gcrypt: %s",
+			 why_not[0], why_not[1]);
 }
 
 static void add_spare(struct engine *engine)

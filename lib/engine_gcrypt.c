@@ -234,7 +234,7 @@ int engine_gcrypt_new(struct engine **engine, const char **why)
 
 	pthread_once(&once, begin_to_use);
 	if (!usable) {
-		*why = "libgcrypt does not give the published answers for all "
+		*why = "it does not give the published answers for all "
 		       "ciphers: is it in FIPS mode?";
 		return -ENODEV;
 	}
@@ -252,7 +252,7 @@ int engine_gcrypt_new(struct engine **engine, const char **why)
 int engine_gcrypt_new(struct engine **engine, const char **why)
 {
 	(void)engine;
-	*why = "this build was configured without libgcrypt";
+	*why = "this build was configured without it";
 	return -ENODEV;
 }
 

@@ -300,7 +300,7 @@ int engine_ipsec_mb_new(struct engine **engine, const char **why)
 	init_mb_mgr_auto(mb->mgr, NULL);
 	if (imb_get_errno(mb->mgr) ||
 	    !(mb->mgr->features & IMB_FEATURE_AESNI)) {
-		*why = "intel-ipsec-mb needs AES-NI, which this CPU lacks";
+		*why = "it needs AES-NI, which this CPU lacks";
 		free_mb_mgr(mb->mgr);
 		free(mb);
 		return -ENODEV;
@@ -315,7 +315,7 @@ int engine_ipsec_mb_new(struct engine **engine, const char **why)
 int engine_ipsec_mb_new(struct engine **engine, const char **why)
 {
 	(void)engine;
-	*why = "this build was configured without it (it is x86-64 only)";
+	*why = "this build was configured without it";
 	return -ENODEV;
 }
 

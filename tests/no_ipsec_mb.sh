@@ -47,3 +47,31 @@ if ASYNCTLS_CPU=ipsec-mb serve >"$tmp/out" 2>&1; then
 fi
 grep 'ASYNCTLS_CPU=ipsec-mb: .*configured without' "$tmp/out" ||
 	fail "the reason is missing" "$tmp/out"
+
+# In FIPS mode libgcrypt seals with no nonce of one's own, and has no ChaCha20.
+if LIBGCRYPT_FORCE_FIPS_MODE=1 serve >"$tmp/out" 2>&1; then
+	fail "the server ran on libgcrypt in FIPS mode"
+fi
+grep 'gcrypt: .*FIPS mode' "$tmp/out" || fail "the reason is missing" "$tmp/out"
+
+mkfifo "$tmp/in"
+serve >"$tmp/out" 2>&1 <"$tmp/in" &
+server=$!
+exec 9>"$tmp/in"
+port=
+for _ in $(seq 100); do
+	port=$(sed -nE 's/^listening on .*:([0-9]+)$/\1/p' "$tmp/out")
+	[[ $port ]] && break
+	sleep 0.1
+done
+[[ $port ]] || fail "the server does not listen" "$tmp/out"
+for cipher in TLS_AES_128_GCM_SHA256 TLS_CHACHA20_POLY1305_SHA256 \
+	TLS_AES_128_CCM_SHA256 ECDHE-ECDSA-AES256-GCM-SHA384; do
+	timeout 60 "$tmp/build/examples/echo-client" --engine cpu --port "$port" \
+		--cipher "$cipher" --bytes 2M \
+		>"$tmp/client" 2>&1 || fail "$cipher" "$tmp/client" "$tmp/out"
+	grep -q 'identical' "$tmp/client" || fail "$cipher" "$tmp/client"
+	echo "$cipher: $(grep identical "$tmp/client")"
+done
+grep -q 'cpu, libgcrypt' "$tmp/out" ||
+	fail "the server does not say what it runs on" "$tmp/out"
