@@ -9,6 +9,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+#ifdef HAVE_GCRYPT
+#include <gcrypt.h>
+#endif
 
 #include "asynctls.h"
 #include "engine_cpu.h"
@@ -287,6 +290,27 @@ static void unnamed_it_is_the_fastest_that_works(void **state)
 	setenv("ASYNCTLS_CPU", kinds[kind].name, 1);
 }
 
+#ifdef HAVE_GCRYPT
+/* It is the process's: what the application sets up is still to be set up. */
+static void an_application_may_still_set_up_libgcrypt(void **state)
+{
+	void *secure;
+
+	(void)state;
+	if (kind == 0)
+		skip(); /* once */
+	assert_false(gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P));
+	gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
+	gcry_control(GCRYCTL_INIT_SECMEM, 128 << 10); /* not the default */
+	gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+	secure = gcry_malloc_secure(100 << 10);
+	assert_non_null(secure);
+	assert_true(gcry_is_secure(secure));
+	gcry_free(secure);
+	check_known_answer(&ciphers[0]);
+}
+#endif
+
 static bool works(const char *name)
 {
 	struct engine *e;
@@ -311,6 +335,9 @@ int main(void)
 		cmocka_unit_test(every_size_opens_elsewhere_and_in_place),
 		cmocka_unit_test(any_flipped_bit_is_told),
 		cmocka_unit_test(no_nonce_is_left_on_the_stack),
+#ifdef HAVE_GCRYPT
+		cmocka_unit_test(an_application_may_still_set_up_libgcrypt),
+#endif
 	};
 
 	int failed = 0;
