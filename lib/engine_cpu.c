@@ -21,7 +21,8 @@ static const struct {
 	{ "gcrypt", engine_gcrypt_new },
 };
 
-static int take_named(struct engine **engine, const char **why, const char *name)
+static int take_named(int *kind, struct engine **engine, const char **why,
+		      const char *name)
 {
 	int i, ret;
 
@@ -32,59 +33,52 @@ static int take_named(struct engine **engine, const char **why, const char *name
 		return error_set(-EINVAL, "ASYNCTLS_CPU=%s: there is no such "
 				 "CPU engine; use ipsec-mb or gcrypt", name);
 	}
+	*kind = i;
 	ret = kinds[i].make(engine, why);
 	if (ret)
 		return error_set(ret == -ENODEV ? -EINVAL : ret,
 				 "ASYNCTLS_CPU=%s: %s", name, *why);
-	*why = i ? "ASYNCTLS_CPU names another" : NULL;
+	*why = "ASYNCTLS_CPU names another";
 	return 0;
 }
 
-static int take_first(struct engine **engine, const char **why)
+static int take_first(int *kind, struct engine **engine, const char **why)
 {
-	const char *why_not[KINDS];
-	int ret = kinds[0].make(engine, &why_not[0]);
+	const char *why_not[KINDS] = { NULL };
+	int ret = -ENODEV;
 
-	*why = NULL;
-	if (!ret)
-		return 0;
+	for (*kind = 0; *kind < KINDS && ret == -ENODEV; ++*kind)
+		ret = kinds[*kind].make(engine, &why_not[*kind]);
+	--*kind;
 	*why = why_not[0];
-	ret = kinds[1].make(engine, &why_not[1]);
 	if (!ret)
 		return 0;
+	if (ret != -ENODEV) {
+		*why = why_not[*kind];
+		return error_set(ret, "%s", *why);
+	}
 	*why = "neither intel-ipsec-mb nor libgcrypt works here (ASYNCTLS_CPU="
 	       "ipsec-mb or gcrypt says why)";
 	return error_set(ret, "no CPU engine: ipsec-mb: %s; gcrypt: %s",
 			 why_not[0], why_not[1]);
 }
 
-static void add_spare(struct engine *engine)
-{
-	const char *why;
-	int i;
-
-	for (i = 0; i < KINDS && !engine->spare; i++) {
-		if (kinds[i].make(&engine->spare, &why))
-			engine->spare = NULL;
-		else if (engine->spare->ops == engine->ops) {
-			engine->ops->free(engine->spare);
-			engine->spare = NULL;
-		}
-	}
-}
-
 int engine_cpu_new(struct engine **engine, const char **why)
 {
-	const char *name = secure_getenv("ASYNCTLS_CPU");
-	int ret;
+	const char *name = secure_getenv("ASYNCTLS_CPU"), *why_not;
+	int kind = 0, ret;
 
 	if (name && *name)
-		ret = take_named(engine, why, name);
+		ret = take_named(&kind, engine, why, name);
 	else
-		ret = take_first(engine, why);
-	if (!ret)
-		add_spare(*engine);
-	return ret;
+		ret = take_first(&kind, engine, why);
+	if (ret)
+		return ret;
+	if (kind == 0)
+		*why = NULL;
+	if (kinds[!kind].make(&(*engine)->spare, &why_not))
+		(*engine)->spare = NULL;
+	return 0;
 }
 
 void engine_cpu_free(struct engine *engine)
