@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "known_answer.h"
 #include "record.h"
+#include "secret.h"
 #include "util.h"
 
 #ifdef HAVE_GCRYPT
@@ -150,7 +151,7 @@ static const char *gcrypt_driver(const struct engine *engine,
 static int gcrypt_key_new(struct engine *engine, const struct cipher *cipher,
 			  const uint8_t *key, struct engine_key **out)
 {
-	struct engine_key *k = malloc(sizeof(*k));
+	struct engine_key *k = secret_alloc(sizeof(*k));
 
 	(void)engine;
 	if (!k)
@@ -163,7 +164,7 @@ static int gcrypt_key_new(struct engine *engine, const struct cipher *cipher,
 static void gcrypt_key_free(struct engine *engine, struct engine_key *key)
 {
 	(void)engine;
-	free(key);
+	secret_free(key, sizeof(*key));
 }
 
 static bool gcrypt_abandon(struct engine *engine, struct aead_op *op,
