@@ -131,10 +131,15 @@ enum tls_engine {
 	/*
 	 * AF_ALG where a probe measures that its driver is asynchronous and
 	 * the driver is no software wrapper (pcrypt, cryptd, simd); else CPU.
+	 * Should no CPU engine work here: AF_ALG, whatever the driver.
 	 */
 	TLS_ENGINE_AUTO,
 	TLS_ENGINE_AFALG, /* the kernel's driver, of whatever sort */
-	TLS_ENGINE_CPU,	  /* in this process, with intel-ipsec-mb */
+	/*
+	 * In this process: with intel-ipsec-mb where the build has it and the
+	 * CPU AES-NI, else with libgcrypt. What one cannot do the other does.
+	 */
+	TLS_ENGINE_CPU,
 };
 
 /*
@@ -158,7 +163,8 @@ struct tls_config {
 	enum tls_context_kind kind;
 	/*
 	 * The environment variable ASYNCTLS_ENGINE (auto, afalg, cpu), where
-	 * set, overrides the engine, and ASYNCTLS_DRIVER the driver.
+	 * set, overrides the engine, ASYNCTLS_DRIVER the driver, and
+	 * ASYNCTLS_CPU (ipsec-mb, gcrypt) names the library of the CPU engine.
 	 */
 	enum tls_engine engine;
 	/*
@@ -177,7 +183,7 @@ struct tls_config {
 	 * socket, and is received by tls_read() itself; writes find no room.
 	 * Beside it a connection takes some 2 KB, and 1 KB for each direction
 	 * while records are in line; what a driver that hangs holds
-	 * (memory_parked), and in a build without the CPU engine what one
+	 * (memory_parked), and where no CPU engine works what one
 	 * record of a connection needs, may come on top. A context that has
 	 * been idle for about a second has given the memory back.
 	 */
@@ -402,8 +408,8 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  * must not close this connection. Info and message callbacks are not called.
  * The connection keeps a reference to the SSL for that until tls_close() (some
  * 12 KB): do not use it for another one with SSL_clear() before. Elsewhere,
- * where OpenSSL held half a record at the hand-over, and in a build without the
- * CPU engine, tickets are skipped.
+ * where OpenSSL held half a record at the hand-over, and where no CPU engine
+ * works, tickets are skipped.
  *
  * On failure the SSL is as usable as before, and tls_last_error() says why:
  * -EINVAL	the context was not prepared, the handshake is not finished or
@@ -416,7 +422,7 @@ int tls_handoff_prepare(struct ssl_ctx_st *ssl_ctx)
  *		ahead, an unfinished write), or a message or a renegotiation is
  *		under way: go on with SSL_read or SSL_write
  * -EPROTO	keys and sequence numbers could not be proved to be in step
- * -ETIMEDOUT	there is no CPU engine, and the kernel driver did not open a
+ * -ETIMEDOUT	no CPU engine works here, and the kernel driver did not open a
  *		record for that within tls_config.deadline_ms
  * -ENOMEM
  */

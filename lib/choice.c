@@ -69,7 +69,7 @@ static int open_kernel(struct choice *c, const struct tls_config *config,
 {
 	const struct afalg_options options = {
 		.driver = c->driver,
-		.any_driver = c->wanted == TLS_ENGINE_AFALG,
+		.any_driver = c->wanted == TLS_ENGINE_AFALG || !c->cpu,
 		.max_sockets = config->max_op_sockets ? config->max_op_sockets :
 							DEFAULT_OP_SOCKETS,
 	};
@@ -95,14 +95,15 @@ int choice_make(struct choice *c, const struct tls_config *config,
 		return ret;
 	ret = engine_cpu_new(&c->cpu, &c->cpu_why);
 	if (ret && (ret != -ENODEV || c->wanted == TLS_ENGINE_CPU))
-		return error_set(ret, "%s", c->cpu_why);
+		return ret;
 	if (c->wanted != TLS_ENGINE_CPU)
 		ret = open_kernel(c, config, ring);
 	else
 		ret = 0;
 	if (!ret && !c->cpu && !c->kernel_in_use)
-		ret = error_set(-ENODEV, "no engine: %s; and %s", c->cpu_why,
-				refusal(c->kernel, &ciphers[0]));
+		ret = error_set(-ENODEV, "no engine: %s; and not afalg: %s "
+				"(ASYNCTLS_DRIVER names another driver)",
+				c->cpu_why, refusal(c->kernel, &ciphers[0]));
 	if (ret)
 		choice_destroy(c);
 	return ret;
@@ -112,8 +113,7 @@ void choice_destroy(struct choice *c)
 {
 	if (c->kernel)
 		c->kernel->ops->free(c->kernel);
-	if (c->cpu)
-		c->cpu->ops->free(c->cpu);
+	engine_cpu_free(c->cpu);
 	c->kernel = c->cpu = NULL;
 }
 
@@ -132,8 +132,11 @@ static int describe_cipher(const struct choice *c, const struct cipher *cipher,
 	if (!c->cpu)
 		return snprintf(buf, len, "%s: none; not afalg: %s; not cpu: "
 				"%s\n", cipher->name, not, c->cpu_why);
-	return snprintf(buf, len, "%s: cpu, %s; not afalg: %s\n", cipher->name,
-			c->cpu->ops->driver(c->cpu, cipher), not);
+	return snprintf(buf, len, "%s: cpu, %s%s%s%s; not afalg: %s\n",
+			cipher->name, c->cpu->ops->driver(c->cpu, cipher),
+			c->cpu_why ? " (not intel-ipsec-mb: " : "",
+			c->cpu_why ? c->cpu_why : "", c->cpu_why ? ")" : "",
+			not);
 }
 
 int choice_describe(const struct choice *c, char *buf, size_t len)

@@ -14,8 +14,8 @@ struct choice {
 	enum tls_engine wanted;
 	const char *driver; /* NULL: any */
 	struct engine *kernel; /* NULL: was not to be probed */
-	struct engine *cpu;    /* NULL: not in this build; why says so */
-	const char *cpu_why;
+	struct engine *cpu;    /* NULL: there is none, and why */
+	const char *cpu_why;   /* or why it is not the fastest, or NULL */
 	bool hybrid;	    /* records go to either */
 	bool kernel_in_use; /* it serves at least one cipher */
 };

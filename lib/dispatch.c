@@ -133,16 +133,6 @@ static int reason_of(int error, bool refused)
 
 /* ---- Operations -------------------------------------------------------- */
 
-static int submit_to(struct engine *engine, struct slot *slot)
-{
-	int ret;
-
-	slot->op.key = keygen_bind(slot->gen, engine, &ret);
-	if (!slot->op.key)
-		return ret;
-	return engine->ops->submit(engine, &slot->op);
-}
-
 /* The CPU engine has the last word: it completes at once or there is none. */
 static void finish_on_cpu(struct dispatch *d, struct slot *slot)
 {
@@ -150,7 +140,7 @@ static void finish_on_cpu(struct dispatch *d, struct slot *slot)
 
 	slot->by_kernel = false;
 	if (has(d->cpu, slot->gen->cipher))
-		ret = submit_to(d->cpu, slot);
+		ret = keygen_submit(slot->gen, d->cpu, &slot->op);
 	if (ret != ENGINE_DONE)
 		slot->op.result = ret;
 }
@@ -218,7 +208,7 @@ int dispatch_submit(struct dispatch *d, struct slot *slot)
 		return ENGINE_DONE;
 	}
 	slot->by_kernel = true;
-	ret = submit_to(d->kernel, slot);
+	ret = keygen_submit(slot->gen, d->kernel, &slot->op);
 	if (ret == ENGINE_PENDING) {
 		slot->submitted = now_ns();
 		list_move_tail(&d->flying, &slot->flying);

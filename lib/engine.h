@@ -104,6 +104,11 @@ struct engine_ops {
 /* Engines embed this as their first member. */
 struct engine {
 	const struct engine_ops *ops;
+	/*
+	 * NULL, or a synchronous one for what this one fails to do: see
+	 * keygen_submit().
+	 */
+	struct engine *spare;
 };
 
 #endif

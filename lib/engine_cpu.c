@@ -2,321 +2,90 @@
 #include "engine_cpu.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
-#include "record.h"
-#include "secret.h"
-#include "util.h"
+#include "engine_gcrypt.h"
+#include "engine_ipsec_mb.h"
+#include "error.h"
 
-#ifdef HAVE_IPSEC_MB
-#include <intel-ipsec-mb.h>
+enum { KINDS = 2 };
 
-struct engine_cpu {
-	struct engine base;
-	IMB_MGR *mgr;
+static const struct {
+	const char *name;
+	int (*make)(struct engine **engine, const char **why);
+} kinds[KINDS] = { /* the fastest first */
+	{ "ipsec-mb", engine_ipsec_mb_new },
+	{ "gcrypt", engine_gcrypt_new },
 };
 
-/* The AES ciphers by key length, as the library has them. */
-struct gcm {
-	aes_gcm_init_t init;
-	aes_gcm_enc_dec_update_t seal, open;
-	aes_gcm_enc_dec_finalize_t seal_tag, open_tag;
-};
-
-struct engine_key {
-	union {
-		struct gcm_key_data gcm; /* first: it is aligned for vectors */
-		struct {
-			_Alignas(16) uint32_t seal[15 * 4], open[15 * 4];
-		} ccm;
-		uint8_t chacha[CIPHER_KEY_MAX];
-	};
-	struct gcm by; /* how to use gcm */
-	const struct cipher *cipher;
-};
-
-/*
- * GCM and ChaCha20-Poly1305 are streamed: begin, update (data, the type byte,
- * padding), finish. So the TLS 1.3 inner plaintext needs no contiguous copy.
- */
-static void gcm(const struct aead_op *op, uint8_t *tag)
+static int take_named(int *kind, struct engine **engine, const char **why,
+		      const char *name)
 {
-	const struct gcm_key_data *key = &op->key->gcm;
-	const struct gcm *by = &op->key->by;
-	struct gcm_context_data ctx;
-	size_t len = op->in_len;
+	int i, ret;
 
-	by->init(key, &ctx, op->nonce, op->aad, op->aad_len);
-	if (op->seal) {
-		by->seal(key, &ctx, op->out, op->in, len);
-		if (op->has_tail)
-			by->seal(key, &ctx, op->out + len, &op->tail, 1);
-		if (op->pad)
-			by->seal(key, &ctx, op->out + len + 1, record_zeros,
-				 op->pad);
-		by->seal_tag(key, &ctx, tag, 16);
-	} else {
-		by->open(key, &ctx, op->out, op->in, len - 16);
-		by->open_tag(key, &ctx, tag, 16);
+	for (i = 0; i < KINDS && strcmp(name, kinds[i].name) != 0; i++)
+		;
+	if (i == KINDS) {
+		*why = "ASYNCTLS_CPU names one that is not known";
+		return error_set(-EINVAL, "ASYNCTLS_CPU=%s: there is no such "
+				 "CPU engine; use ipsec-mb or gcrypt", name);
 	}
-	explicit_bzero(&ctx, sizeof(ctx)); /* holds the nonce, and key stream */
-}
-
-static void chacha20_poly1305(IMB_MGR *m, const struct aead_op *op,
-			      uint8_t *tag)
-{
-	const uint8_t *key = op->key->chacha;
-	struct chacha20_poly1305_context_data ctx;
-	size_t len = op->in_len;
-
-	IMB_CHACHA20_POLY1305_INIT(m, key, &ctx, op->nonce, op->aad,
-				   op->aad_len);
-	if (op->seal) {
-		IMB_CHACHA20_POLY1305_ENC_UPDATE(m, key, &ctx, op->out, op->in,
-						 len);
-		if (op->has_tail)
-			IMB_CHACHA20_POLY1305_ENC_UPDATE(
-				m, key, &ctx, op->out + len, &op->tail, 1);
-		if (op->pad)
-			IMB_CHACHA20_POLY1305_ENC_UPDATE(m, key, &ctx,
-							 op->out + len + 1,
-							 record_zeros, op->pad);
-		IMB_CHACHA20_POLY1305_ENC_FINALIZE(m, &ctx, tag, 16);
-	} else {
-		IMB_CHACHA20_POLY1305_DEC_UPDATE(m, key, &ctx, op->out, op->in,
-						 len - 16);
-		IMB_CHACHA20_POLY1305_DEC_FINALIZE(m, &ctx, tag, 16);
-	}
-	explicit_bzero(&ctx, sizeof(ctx)); /* holds the one-time key */
-}
-
-/*
- * The library has CCM for a message in one piece only: where something goes
- * behind the data, they are put together in the output and sealed in place.
- */
-static const uint8_t *ccm_message(struct aead_op *op, size_t *len)
-{
-	*len = op->in_len;
-	if (!op->seal) {
-		*len -= 16;
-		return op->in;
-	}
-	if (!op->has_tail)
-		return op->in;
-	memcpy(op->out, op->in, op->in_len);
-	op->out[op->in_len] = op->tail;
-	memset(op->out + op->in_len + 1, 0, op->pad);
-	op->copied = (uint16_t)op->in_len;
-	*len += 1 + (size_t)op->pad;
-	return op->out;
-}
-
-/* Returns whether it was done. */
-static bool ccm(IMB_MGR *m, struct aead_op *op, uint8_t *tag)
-{
-	IMB_JOB *job = IMB_GET_NEXT_JOB(m);
-	size_t len;
-
-	job->src = ccm_message(op, &len);
-	job->dst = op->out;
-	job->cipher_mode = IMB_CIPHER_CCM;
-	job->hash_alg = IMB_AUTH_AES_CCM;
-	job->cipher_direction = op->seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
-	job->chain_order = op->seal ? IMB_ORDER_HASH_CIPHER :
-				      IMB_ORDER_CIPHER_HASH;
-	job->enc_keys = op->key->ccm.seal;
-	job->dec_keys = op->key->ccm.open;
-	job->key_len_in_bytes = op->key->cipher->key_len;
-	job->iv = op->nonce;
-	job->iv_len_in_bytes = sizeof(op->nonce);
-	job->u.CCM.aad = op->aad;
-	job->u.CCM.aad_len_in_bytes = op->aad_len;
-	job->cipher_start_src_offset_in_bytes = 0;
-	job->hash_start_src_offset_in_bytes = 0;
-	job->msg_len_to_cipher_in_bytes = len;
-	job->msg_len_to_hash_in_bytes = len;
-	job->auth_tag_output = tag;
-	job->auth_tag_output_len_in_bytes = 16;
-	job = IMB_SUBMIT_JOB(m);
-	if (!job)
-		job = IMB_FLUSH_JOB(m);
-	return job && job->status == IMB_STATUS_COMPLETED;
-}
-
-/* Equal or not in a time that does not depend on where they differ. */
-static bool tags_equal(const uint8_t *a, const uint8_t *b)
-{
-	uint8_t diff = 0;
-	int i;
-
-	for (i = 0; i < 16; i++)
-		diff |= a[i] ^ b[i];
-	return diff == 0;
-}
-
-static int cpu_submit(struct engine *engine, struct aead_op *op)
-{
-	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
-	uint8_t received[16];
-	uint8_t *tag = received;
-
-	if (op->seal)
-		tag = op->out + op->in_len + op->has_tail + op->pad;
-	op->result = 0;
-	switch (op->key->cipher->id) {
-	case CIPHER_AES_128_GCM:
-	case CIPHER_AES_256_GCM:
-		gcm(op, tag);
-		break;
-	case CIPHER_AES_128_CCM:
-	case CIPHER_AES_256_CCM:
-		if (!ccm(m, op, tag))
-			op->result = -EIO;
-		break;
-	default:
-		chacha20_poly1305(m, op, tag);
-		break;
-	}
-	/* The received tag is still there: opening in place stops before it. */
-	if (!op->seal && !op->result &&
-	    !tags_equal(tag, op->in + op->in_len - 16))
-		op->result = -EBADMSG;
-	return ENGINE_DONE;
-}
-
-static const char *cpu_refusal(const struct engine *engine,
-			       const struct cipher *cipher)
-{
-	(void)engine;
-	(void)cipher;
-	return NULL;
-}
-
-static const char *cpu_driver(const struct engine *engine,
-			      const struct cipher *cipher)
-{
-	(void)engine;
-	(void)cipher;
-	return "intel-ipsec-mb";
-}
-
-static void set_key(IMB_MGR *m, struct engine_key *k, const uint8_t *key)
-{
-	switch (k->cipher->id) {
-	case CIPHER_AES_128_GCM:
-		k->by = (struct gcm){
-			m->gcm128_init, m->gcm128_enc_update,
-			m->gcm128_dec_update, m->gcm128_enc_finalize,
-			m->gcm128_dec_finalize,
-		};
-		IMB_AES128_GCM_PRE(m, key, &k->gcm);
-		break;
-	case CIPHER_AES_256_GCM:
-		k->by = (struct gcm){
-			m->gcm256_init, m->gcm256_enc_update,
-			m->gcm256_dec_update, m->gcm256_enc_finalize,
-			m->gcm256_dec_finalize,
-		};
-		IMB_AES256_GCM_PRE(m, key, &k->gcm);
-		break;
-	case CIPHER_AES_128_CCM:
-		IMB_AES_KEYEXP_128(m, key, k->ccm.seal, k->ccm.open);
-		break;
-	case CIPHER_AES_256_CCM:
-		IMB_AES_KEYEXP_256(m, key, k->ccm.seal, k->ccm.open);
-		break;
-	default:
-		memcpy(k->chacha, key, k->cipher->key_len);
-		break;
-	}
-}
-
-static int cpu_key_new(struct engine *engine, const struct cipher *cipher,
-		       const uint8_t *key, struct engine_key **out)
-{
-	IMB_MGR *m = container_of(engine, struct engine_cpu, base)->mgr;
-	struct engine_key *k;
-
-	k = secret_alloc(sizeof(*k)); /* aligned for vectors */
-	if (!k)
-		return -ENOMEM;
-	k->cipher = cipher;
-	set_key(m, k, key);
-	*out = k;
+	*kind = i;
+	ret = kinds[i].make(engine, why);
+	if (ret)
+		return error_set(ret == -ENODEV ? -EINVAL : ret,
+				 "ASYNCTLS_CPU=%s: %s", name, *why);
+	*why = "ASYNCTLS_CPU names another";
 	return 0;
 }
 
-static void cpu_key_free(struct engine *engine, struct engine_key *key)
+static int take_first(int *kind, struct engine **engine, const char **why)
 {
-	(void)engine;
-	secret_free(key, sizeof(*key));
+	const char *why_not[KINDS] = { NULL };
+	int ret = -ENODEV;
+
+	for (*kind = 0; *kind < KINDS && ret == -ENODEV; ++*kind)
+		ret = kinds[*kind].make(engine, &why_not[*kind]);
+	--*kind;
+	*why = why_not[0];
+	if (!ret)
+		return 0;
+	if (ret != -ENODEV) {
+		*why = why_not[*kind];
+		return error_set(ret, "%s", *why);
+	}
+	*why = "neither intel-ipsec-mb nor libgcrypt works here (ASYNCTLS_CPU="
+	       "ipsec-mb or gcrypt says why)";
+	return error_set(ret, "no CPU engine: ipsec-mb: %s; gcrypt: %s",
+			 why_not[0], why_not[1]);
 }
-
-static bool cpu_abandon(struct engine *engine, struct aead_op *op,
-			void (*released)(void *memory), void *memory)
-{
-	(void)engine;
-	(void)op;
-	(void)released;
-	(void)memory;
-	return true; /* nothing is ever in flight */
-}
-
-static void cpu_free(struct engine *engine)
-{
-	struct engine_cpu *cpu = container_of(engine, struct engine_cpu, base);
-
-	free_mb_mgr(cpu->mgr);
-	free(cpu);
-}
-
-static const struct engine_ops cpu_ops = {
-	.name = "cpu",
-	.synchronous = true,
-	.refusal = cpu_refusal,
-	.driver = cpu_driver,
-	.key_new = cpu_key_new,
-	.key_free = cpu_key_free,
-	.submit = cpu_submit,
-	.abandon = cpu_abandon,
-	.free = cpu_free,
-};
 
 int engine_cpu_new(struct engine **engine, const char **why)
 {
-	struct engine_cpu *cpu = calloc(1, sizeof(*cpu));
+	const char *name = secure_getenv("ASYNCTLS_CPU"), *why_not;
+	int kind = 0, ret;
 
-	*why = "no memory for the CPU engine";
-	if (!cpu)
-		return -ENOMEM;
-	cpu->mgr = alloc_mb_mgr(0);
-	if (!cpu->mgr) {
-		free(cpu);
-		return -ENOMEM;
-	}
-	init_mb_mgr_auto(cpu->mgr, NULL);
-	if (imb_get_errno(cpu->mgr)) {
-		*why = "intel-ipsec-mb finds no instruction set it can use on "
-		       "this CPU (it needs AES-NI or its own emulation)";
-		free_mb_mgr(cpu->mgr);
-		free(cpu);
-		return -ENODEV;
-	}
-	cpu->base.ops = &cpu_ops;
-	*engine = &cpu->base;
+	if (name && *name)
+		ret = take_named(&kind, engine, why, name);
+	else
+		ret = take_first(&kind, engine, why);
+	if (ret)
+		return ret;
+	if (kind == 0)
+		*why = NULL;
+	if (kinds[!kind].make(&(*engine)->spare, &why_not))
+		(*engine)->spare = NULL;
 	return 0;
 }
 
-#else
-
-int engine_cpu_new(struct engine **engine, const char **why)
+void engine_cpu_free(struct engine *engine)
 {
-	(void)engine;
-	*why = "this build has no CPU engine: intel-ipsec-mb (x86-64 only) was "
-	       "not there when it was configured";
-	return -ENODEV;
+	if (!engine)
+		return;
+	if (engine->spare)
+		engine->spare->ops->free(engine->spare);
+	engine->ops->free(engine);
 }
-
-#endif

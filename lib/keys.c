@@ -301,3 +301,31 @@ struct engine_key *keygen_bind(struct keygen *gen, struct engine *engine,
 	gen->bound[i].key = key;
 	return key;
 }
+
+/* What the engine could not do; its input is as it was, or it is not repeated. */
+static int submit_to_spare(struct keygen *gen, struct engine *spare,
+			   struct aead_op *op, int ret)
+{
+	bool failed = ret == ENGINE_DONE && op->result != -EBADMSG;
+
+	if (!spare || (ret >= 0 && (!failed || op->in == op->out)))
+		return ret;
+	op->key = keygen_bind(gen, spare, &ret);
+	return op->key ? spare->ops->submit(spare, op) : ret;
+}
+
+int keygen_submit(struct keygen *gen, struct engine *engine,
+		  struct aead_op *op)
+{
+	int ret;
+
+	if (gen->bound[0].engine == engine)
+		op->key = gen->bound[0].key;
+	else
+		op->key = keygen_bind(gen, engine, &ret);
+	if (op->key)
+		ret = engine->ops->submit(engine, op);
+	if (op->key && ret == ENGINE_DONE && !op->result)
+		return ret;
+	return submit_to_spare(gen, engine->spare, op, ret);
+}

@@ -13,7 +13,7 @@
 #include "keylog.h"
 #include "record.h"
 
-enum { KEYS_ENGINES = 2 };
+enum { KEYS_ENGINES = 3 };
 
 struct keygen {
 	unsigned refs;
@@ -93,5 +93,12 @@ void keygen_put(struct keygen *gen);
  */
 struct engine_key *keygen_bind(struct keygen *gen, struct engine *engine,
 			       int *error);
+
+/*
+ * Have the engine do the operation with the generation's key: as its submit. If
+ * it cannot, its spare does, unless the input may be spoiled (opening in place).
+ */
+int keygen_submit(struct keygen *gen, struct engine *engine,
+		  struct aead_op *op);
 
 #endif

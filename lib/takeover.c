@@ -60,12 +60,8 @@ static int open_now(const struct prover *p, struct slot *slot)
 {
 	const struct dispatch *d = &p->ctx->core.dispatch;
 	struct engine *engine = d->cpu ? d->cpu : d->kernel;
-	int ret;
+	int ret = keygen_submit(slot->gen, engine, &slot->op);
 
-	slot->op.key = keygen_bind(slot->gen, engine, &ret);
-	if (!slot->op.key)
-		return ret;
-	ret = engine->ops->submit(engine, &slot->op);
 	if (ret == ENGINE_DONE)
 		return slot->op.result;
 	if (ret < 0)

@@ -139,11 +139,10 @@ void tickets_add(struct tickets *t, const uint8_t *bytes, size_t len)
 /* ---- Sealing ----------------------------------------------------------- */
 
 static bool seal(struct tickets *t, struct engine *engine,
-		 struct engine_key *key, const uint8_t *content, size_t len)
+		 const uint8_t *content, size_t len)
 {
 	uint8_t *wire = t->sealed + t->sealed_len;
 	struct aead_op op = {
-		.key = key,
 		.seal = true,
 		.has_tail = true,
 		.tail = RECORD_HANDSHAKE,
@@ -158,7 +157,7 @@ static bool seal(struct tickets *t, struct engine *engine,
 	record_put_prefix(t->gen->format, wire, RECORD_HANDSHAKE, t->seq,
 			  len + 1 + RECORD_TAG);
 	record_nonce(op.nonce, t->gen->iv, t->seq);
-	done = engine->ops->submit(engine, &op) == ENGINE_DONE && !op.result;
+	done = keygen_submit(t->gen, engine, &op) == ENGINE_DONE && !op.result;
 	explicit_bzero(op.nonce, sizeof(op.nonce));
 	if (!done)
 		return false;
@@ -169,16 +168,11 @@ static bool seal(struct tickets *t, struct engine *engine,
 
 static bool seal_all(struct tickets *t, struct engine *engine)
 {
-	struct engine_key *key;
 	size_t done, n;
-	int error;
 
-	key = keygen_bind(t->gen, engine, &error);
-	if (!key)
-		return false;
 	for (done = 0; done < t->len; done += n) {
 		n = min_size(t->len - done, t->plain_max);
-		if (!seal(t, engine, key, t->waiting + done, n))
+		if (!seal(t, engine, t->waiting + done, n))
 			return false;
 	}
 	return true;

@@ -158,7 +158,7 @@ struct fake_engine *fake_new(void)
 
 void fake_free(struct fake_engine *fake)
 {
-	fake->cpu->ops->free(fake->cpu);
+	engine_cpu_free(fake->cpu);
 	free(fake);
 }
 

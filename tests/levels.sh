@@ -9,7 +9,8 @@ declare -A level=(
 	[asynctls]=-1 [util]=0 [error]=0 [thread]=0 [cipher]=0 [engine]=1
 	[record]=1 [pool]=1 [ring]=1 [sized]=1 [source]=1 [secret]=1 [keylog]=1
 	[stats]=2 [descriptor]=1 [alarm]=2
-	[known_answer]=2 [keys]=2 [engine_cpu]=2
+	[known_answer]=1 [keys]=2 [engine_ipsec_mb]=2
+	[engine_gcrypt]=2 [engine_cpu]=3
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [feed]=3 [hybrid]=0 [dispatch]=4 [core]=5
 	[ticket]=3
@@ -55,7 +56,8 @@ only() {
 }
 only liburing.h ring.c
 only openssl/ssl.h '\(follow\|handoff\|ticket\).[ch]'
-only intel-ipsec-mb.h engine_cpu.c
+only intel-ipsec-mb.h engine_ipsec_mb.c
+only gcrypt.h engine_gcrypt.c
 only kcapi.h afalg_probe.c
 
 echo "$checked includes checked, $wrong wrong"

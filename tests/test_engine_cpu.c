@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Both CPU engines, one after the other, as ASYNCTLS_CPU names them. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,12 +9,23 @@
 #include <string.h>
 
 #include <cmocka.h>
+#ifdef HAVE_GCRYPT
+#include <gcrypt.h>
+#endif
 
+#include "asynctls.h"
 #include "engine_cpu.h"
 #include "evp_record.h"
 #include "keys.h"
 #include "known_answer.h"
 #include "record.h"
+
+static const struct {
+	const char *name, *driver;
+} kinds[] = {
+	{ "ipsec-mb", "intel-ipsec-mb" },
+	{ "gcrypt", "libgcrypt" },
+};
 
 static struct engine *engine;
 
@@ -28,7 +40,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	engine->ops->free(engine);
+	engine_cpu_free(engine);
 	return 0;
 }
 
@@ -229,14 +241,110 @@ static void no_nonce_is_left_on_the_stack(void **state)
 	}
 }
 
+/* ---- Which one it is --------------------------------------------------- */
+
+static int kind; /* of the group */
+
+static const char *driver_of(const struct engine *e)
+{
+	return e->ops->driver(e, &ciphers[0]);
+}
+
+static void it_is_the_one_that_was_named(void **state)
+{
+	(void)state;
+	assert_string_equal(driver_of(engine), kinds[kind].driver);
+}
+
+static void the_other_is_its_spare(void **state)
+{
+	struct engine *other;
+	const char *why;
+
+	(void)state;
+	setenv("ASYNCTLS_CPU", kinds[!kind].name, 1);
+	if (engine_cpu_new(&other, &why)) {
+		assert_null(engine->spare);
+	} else {
+		assert_string_equal(driver_of(other), kinds[!kind].driver);
+		assert_string_equal(driver_of(engine->spare),
+				    kinds[!kind].driver);
+		engine_cpu_free(other);
+	}
+	setenv("ASYNCTLS_CPU", kinds[kind].name, 1);
+}
+
+static void unnamed_it_is_the_fastest_that_works(void **state)
+{
+	struct engine *first;
+	const char *why;
+
+	(void)state;
+	unsetenv("ASYNCTLS_CPU");
+	assert_int_equal(engine_cpu_new(&first, &why), 0);
+	if (why)
+		assert_string_equal(driver_of(first), "libgcrypt");
+	else
+		assert_string_equal(driver_of(first), "intel-ipsec-mb");
+	engine_cpu_free(first);
+	setenv("ASYNCTLS_CPU", kinds[kind].name, 1);
+}
+
+#ifdef HAVE_GCRYPT
+/* It is the process's: what the application sets up is still to be set up. */
+static void an_application_may_still_set_up_libgcrypt(void **state)
+{
+	void *secure;
+
+	(void)state;
+	if (kind == 0)
+		skip(); /* once */
+	assert_false(gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P));
+	gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
+	gcry_control(GCRYCTL_INIT_SECMEM, 128 << 10); /* not the default */
+	gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+	secure = gcry_malloc_secure(100 << 10);
+	assert_non_null(secure);
+	assert_true(gcry_is_secure(secure));
+	gcry_free(secure);
+	check_known_answer(&ciphers[0]);
+}
+#endif
+
+static bool works(const char *name)
+{
+	struct engine *e;
+	const char *why;
+
+	setenv("ASYNCTLS_CPU", name, 1);
+	if (engine_cpu_new(&e, &why)) {
+		print_message("skipped: %s\n", tls_last_error());
+		return false;
+	}
+	engine_cpu_free(e);
+	return true;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(it_is_the_one_that_was_named),
+		cmocka_unit_test(the_other_is_its_spare),
+		cmocka_unit_test(unnamed_it_is_the_fastest_that_works),
 		cmocka_unit_test(published_answers_come_out_for_every_cipher),
 		cmocka_unit_test(every_size_opens_elsewhere_and_in_place),
 		cmocka_unit_test(any_flipped_bit_is_told),
 		cmocka_unit_test(no_nonce_is_left_on_the_stack),
+#ifdef HAVE_GCRYPT
+		cmocka_unit_test(an_application_may_still_set_up_libgcrypt),
+#endif
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	int failed = 0;
+
+	for (kind = 0; kind < 2; kind++)
+		if (works(kinds[kind].name))
+			failed += cmocka_run_group_tests_name(
+				kinds[kind].name, tests, setup, teardown);
+	return failed;
 }

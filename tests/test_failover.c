@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the kernel engine refuses, fails or never finishes, the CPU engine does
- * instead; what it keeps failing gives it a rest.
+ * instead; what it keeps failing gives it a rest. What a CPU engine fails, the
+ * other one does.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -348,6 +349,113 @@ static void a_peers_forgery_is_not_held_against_the_engine(void **state)
 	close_wire();
 }
 
+/* ---- Between the CPU engines ------------------------------------------- */
+
+struct engine_key {
+	int nothing;
+};
+
+/* One that does nothing right; the context's own is its spare. */
+static struct broken {
+	struct engine base;
+	bool takes_keys;
+	int keys, submitted;
+} broken;
+
+static const char *broken_refusal(const struct engine *engine,
+				  const struct cipher *cipher)
+{
+	(void)engine;
+	(void)cipher;
+	return NULL;
+}
+
+static int broken_key_new(struct engine *engine, const struct cipher *cipher,
+			  const uint8_t *key, struct engine_key **out)
+{
+	static struct engine_key one;
+
+	(void)engine;
+	(void)cipher;
+	(void)key;
+	broken.keys++;
+	*out = &one;
+	return broken.takes_keys ? 0 : -ENOMEM;
+}
+
+static void broken_key_free(struct engine *engine, struct engine_key *key)
+{
+	(void)engine;
+	(void)key;
+}
+
+static int broken_submit(struct engine *engine, struct aead_op *op)
+{
+	(void)engine;
+	broken.submitted++;
+	memset(op->out, 0xdb, aead_op_out_len(op));
+	op->result = -EIO;
+	return ENGINE_DONE;
+}
+
+static const struct engine_ops broken_ops = {
+	.name = "cpu",
+	.synchronous = true,
+	.refusal = broken_refusal,
+	.key_new = broken_key_new,
+	.key_free = broken_key_free,
+	.submit = broken_submit,
+};
+
+static void open_broken(bool takes_keys)
+{
+	struct dispatch *d;
+
+	read_back = written = 0;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP,
+					     .suite = suite,
+					     .not_recorded = true });
+	d = &w.ctx->core.dispatch;
+	broken = (struct broken){ .base = { &broken_ops, d->cpu },
+				  .takes_keys = takes_keys };
+	d->cpu = &broken.base;
+}
+
+static void write_and_expect(int records)
+{
+	for (int i = 0; i < records; i++)
+		write_record();
+	assert_int_equal(tls_flush(w.conn), 0);
+	expect_all_written();
+}
+
+static void what_a_cpu_engine_cannot_seal_its_spare_seals(void **state)
+{
+	(void)state;
+	open_broken(true);
+	write_and_expect(3);
+	assert_int_equal(broken.submitted, 3);
+	assert_int_equal(stats().tx_records[TLS_BY_CPU], 3);
+	wire_free(&w);
+}
+
+static void a_key_that_a_cpu_engine_refuses_its_spare_takes(void **state)
+{
+	uint8_t buf[LEN];
+
+	(void)state;
+	open_broken(false);
+	write_and_expect(3);
+	pattern_fill(buf, 0, LEN);
+	wire_send(&w, RECORD_DATA, buf, LEN);
+	memset(buf, 0, LEN);
+	assert_int_equal(tls_read(w.conn, buf, LEN), LEN);
+	pattern_check(buf, 0, LEN);
+	assert_true(broken.keys >= 4);
+	assert_int_equal(broken.submitted, 0);
+	wire_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,6 +476,9 @@ int main(void)
 			failures_on_many_connections_give_it_a_rest_on_the_context),
 		cmocka_unit_test(a_full_queue_is_given_less_and_more_again_later),
 		cmocka_unit_test(a_peers_forgery_is_not_held_against_the_engine),
+		cmocka_unit_test(what_a_cpu_engine_cannot_seal_its_spare_seals),
+		cmocka_unit_test(
+			a_key_that_a_cpu_engine_refuses_its_spare_takes),
 	};
 
 	int failed = 0;

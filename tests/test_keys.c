@@ -254,6 +254,7 @@ struct engine_key {
 struct counting_engine {
 	struct engine engine;
 	int made, freed, fail;
+	int submitted, result; /* of the operations */
 };
 
 static int counting_key_new(struct engine *engine, const struct cipher *cipher,
@@ -276,10 +277,21 @@ static void counting_key_free(struct engine *engine, struct engine_key *key)
 	free(key);
 }
 
+static int counting_submit(struct engine *engine, struct aead_op *op)
+{
+	struct counting_engine *e = (struct counting_engine *)engine;
+
+	assert_memory_equal(op->key->bytes, client_key, sizeof(client_key));
+	e->submitted++;
+	op->result = e->result;
+	return ENGINE_DONE;
+}
+
 static const struct engine_ops counting_ops = {
 	.name = "counting",
 	.key_new = counting_key_new,
 	.key_free = counting_key_free,
+	.submit = counting_submit,
 };
 
 static void an_engine_gets_the_key_once(void **state)
@@ -302,7 +314,7 @@ static void an_engine_gets_the_key_once(void **state)
 static void every_engine_gets_a_key_of_its_own(void **state)
 {
 	struct counting_engine a = { .engine.ops = &counting_ops }, b = a,
-			       c = a;
+			       c = a, d = a;
 	struct keygen *gen;
 	int error = 0;
 
@@ -310,12 +322,14 @@ static void every_engine_gets_a_key_of_its_own(void **state)
 	assert_int_equal(keygen_new(&gen, aes128, client_secret), 0);
 	assert_non_null(keygen_bind(gen, &a.engine, &error));
 	assert_non_null(keygen_bind(gen, &b.engine, &error));
-	assert_int_equal(a.made + b.made, 2);
-	assert_null(keygen_bind(gen, &c.engine, &error));
+	assert_non_null(keygen_bind(gen, &c.engine, &error));
+	assert_int_equal(a.made + b.made + c.made, 3);
+	assert_null(keygen_bind(gen, &d.engine, &error));
 	assert_int_equal(error, -ENOSPC);
 	keygen_put(gen);
 	assert_int_equal(a.freed, 1);
 	assert_int_equal(b.freed, 1);
+	assert_int_equal(c.freed, 1);
 }
 
 static void an_engines_refusal_is_passed_on(void **state)
@@ -352,6 +366,45 @@ static void the_last_reference_frees_the_engines_keys(void **state)
 	keygen_put(NULL);
 }
 
+/* ---- What an engine cannot do ------------------------------------------ */
+
+/* How often its spare was asked, which can do everything. */
+static int asked_of_the_spare(int refuses_key, int result, bool in_place)
+{
+	struct counting_engine spare = { .engine.ops = &counting_ops };
+	struct counting_engine e = { .engine.ops = &counting_ops,
+				     .engine.spare = &spare.engine,
+				     .fail = refuses_key,
+				     .result = result };
+	uint8_t in[16], out[16];
+	struct aead_op op = { .in = in, .in_len = 16,
+			      .out = in_place ? in : out };
+	struct keygen *gen;
+
+	assert_int_equal(keygen_new(&gen, aes128, client_secret), 0);
+	assert_int_equal(keygen_submit(gen, &e.engine, &op), ENGINE_DONE);
+	assert_int_equal(op.result, spare.submitted ? 0 : result);
+	keygen_put(gen);
+	assert_int_equal(e.made + spare.made, e.freed + spare.freed);
+	return spare.submitted;
+}
+
+static void a_spare_does_what_an_engine_fails_to_do(void **state)
+{
+	(void)state;
+	assert_int_equal(asked_of_the_spare(0, 0, false), 0);
+	assert_int_equal(asked_of_the_spare(0, -EIO, false), 1);
+	assert_int_equal(asked_of_the_spare(-ENOMEM, 0, false), 1);
+	assert_int_equal(asked_of_the_spare(-ENOMEM, 0, true), 1);
+}
+
+static void a_spare_is_not_asked_about_a_wrong_tag_or_spoiled_input(void **state)
+{
+	(void)state;
+	assert_int_equal(asked_of_the_spare(0, -EBADMSG, false), 0);
+	assert_int_equal(asked_of_the_spare(0, -EIO, true), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,6 +421,9 @@ int main(void)
 		cmocka_unit_test(every_engine_gets_a_key_of_its_own),
 		cmocka_unit_test(an_engines_refusal_is_passed_on),
 		cmocka_unit_test(the_last_reference_frees_the_engines_keys),
+		cmocka_unit_test(a_spare_does_what_an_engine_fails_to_do),
+		cmocka_unit_test(
+			a_spare_is_not_asked_about_a_wrong_tag_or_spoiled_input),
 	};
 
 	aes128 = suite_by_number(0x1301);

@@ -608,6 +608,41 @@ static void an_unknown_engine_in_the_environment_is_refused(void **state)
 	unsetenv("ASYNCTLS_ENGINE");
 }
 
+static void an_unknown_cpu_engine_in_the_environment_is_refused(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+
+	(void)state;
+	setenv("ASYNCTLS_CPU", "nonsense", 1);
+	refuse(&config, -EINVAL, "ASYNCTLS_CPU=nonsense");
+	config.engine = TLS_ENGINE_CPU;
+	refuse(&config, -EINVAL, "use ipsec-mb or gcrypt");
+	unsetenv("ASYNCTLS_CPU");
+}
+
+static void a_context_says_which_cpu_engine_it_has(void **state)
+{
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	char words[2000];
+	int ret;
+
+	(void)state;
+	config.engine = TLS_ENGINE_CPU;
+	setenv("ASYNCTLS_CPU", "gcrypt", 1);
+	ret = tls_context_new(&ctx, &config);
+	unsetenv("ASYNCTLS_CPU");
+	if (ret == -EINVAL) {
+		print_message("%s\n", tls_last_error());
+		skip(); /* this build has none */
+	}
+	assert_int_equal(ret, 0);
+	tls_context_describe(ctx, words, sizeof(words));
+	tls_context_free(ctx);
+	assert_non_null(strstr(words, "AES-128-GCM: cpu, libgcrypt (not "
+				      "intel-ipsec-mb: ASYNCTLS_CPU names"));
+}
+
 static void an_engine_that_is_not_there_is_refused_with_the_reason(void **state)
 {
 	const struct tls_config config = TLS_CONFIG_INIT;
@@ -757,6 +792,8 @@ int main(void)
 		TEST(a_kernel_without_io_uring_is_named),
 		TEST(an_impossible_config_is_refused),
 		TEST(an_unknown_engine_in_the_environment_is_refused),
+		TEST(an_unknown_cpu_engine_in_the_environment_is_refused),
+		TEST(a_context_says_which_cpu_engine_it_has),
 		TEST(an_engine_that_is_not_there_is_refused_with_the_reason),
 		TEST(what_is_no_stream_socket_is_refused),
 		TEST(a_forked_child_is_refused_and_harms_nothing),

@@ -611,6 +611,8 @@ static void a_key_worn_out_already_takes_nothing(void **state)
 	wire_free(&w);
 }
 
+static char engines[2000]; /* of the last */
+
 static uint64_t copied_by(uint16_t number)
 {
 	static uint8_t buf[10000];
@@ -619,15 +621,21 @@ static uint64_t copied_by(uint16_t number)
 	begin_tls12(number, TLS_CONTEXT_LOOP);
 	assert_int_equal(tls_write(w.conn, buf, sizeof(buf)), sizeof(buf));
 	assert_int_equal(tls_conn_stats(w.conn, &s, sizeof(s)), 0);
+	tls_context_describe(w.ctx, engines, sizeof(engines));
 	wire_free(&w);
 	return s.tx_copied_bytes;
 }
 
-/* There it is to be sealed with the type byte in one piece. */
+/*
+ * There it is to be sealed with the type byte, by intel-ipsec-mb in one piece;
+ * libgcrypt takes it in two.
+ */
 static void ccm_is_copied_only_in_tls_1_3(void **state)
 {
+	uint64_t copied = copied_by(TLS_AES_128_CCM);
+
 	(void)state;
-	assert_int_equal(copied_by(TLS_AES_128_CCM), 10000);
+	assert_int_equal(copied, strstr(engines, "cpu, libgcrypt") ? 0 : 10000);
 	assert_int_equal(copied_by(ECDHE_AES_256_CCM), 0);
 	assert_int_equal(copied_by(ECDHE_AES_128_GCM), 0);
 	assert_int_equal(copied_by(ECDHE_CHACHA20), 0);

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "afalg_setup.h"
 #include "asynctls.h"
 #include "both.h"
 #include "echo.h"
@@ -30,8 +31,6 @@ enum {
 	LESS = 4 << 20,
 };
 
-static const char inline_gcm[] = "generic-gcm-aesni";
-static const char async_gcm[] = "pcrypt(generic-gcm-aesni)";
 static const char aes_128[] = "TLS_AES_128_GCM_SHA256";
 static const char aes_256[] = "TLS_AES_256_GCM_SHA384";
 static const char chacha[] = "TLS_CHACHA20_POLY1305_SHA256";
@@ -195,8 +194,10 @@ static void echo_openssl(const char *suite, const char *driver, bool async,
 static void test_inline_tls12(void **state)
 {
 	(void)state;
-	echo_library("ECDHE-ECDSA-AES128-GCM-SHA256", inline_gcm, false, LESS);
-	echo_openssl("ECDHE-ECDSA-AES256-GCM-SHA384", inline_gcm, false, LESS);
+	echo_library("ECDHE-ECDSA-AES128-GCM-SHA256", generic_driver, false,
+		     LESS);
+	echo_openssl("ECDHE-ECDSA-AES256-GCM-SHA384", generic_driver, false,
+		     LESS);
 	echo_library("ECDHE-ECDSA-CHACHA20-POLY1305", NULL, false, LESS);
 	echo_openssl("ECDHE-ECDSA-CHACHA20-POLY1305", NULL, false, LESS);
 }
@@ -213,56 +214,58 @@ static void test_ccm(void **state)
 static void test_async_tls12(void **state)
 {
 	(void)state;
-	echo_library("ECDHE-ECDSA-AES256-GCM-SHA384", async_gcm, true, LESS);
-	echo_openssl("ECDHE-ECDSA-AES128-GCM-SHA256", async_gcm, true, LESS);
+	echo_library("ECDHE-ECDSA-AES256-GCM-SHA384", parallel_driver, true,
+		     LESS);
+	echo_openssl("ECDHE-ECDSA-AES128-GCM-SHA256", parallel_driver, true,
+		     LESS);
 }
 
 static void test_inline_aes_128_library(void **state)
 {
 	(void)state;
-	echo_library(aes_128, inline_gcm, false, TOTAL);
+	echo_library(aes_128, generic_driver, false, TOTAL);
 }
 
 static void test_inline_aes_128_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_128, inline_gcm, false, TOTAL);
+	echo_openssl(aes_128, generic_driver, false, TOTAL);
 }
 
 static void test_inline_aes_256_library(void **state)
 {
 	(void)state;
-	echo_library(aes_256, inline_gcm, false, TOTAL);
+	echo_library(aes_256, generic_driver, false, TOTAL);
 }
 
 static void test_inline_aes_256_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_256, inline_gcm, false, TOTAL);
+	echo_openssl(aes_256, generic_driver, false, TOTAL);
 }
 
 static void test_async_aes_128_library(void **state)
 {
 	(void)state;
-	echo_library(aes_128, async_gcm, true, TOTAL);
+	echo_library(aes_128, parallel_driver, true, TOTAL);
 }
 
 static void test_async_aes_128_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_128, async_gcm, true, TOTAL);
+	echo_openssl(aes_128, parallel_driver, true, TOTAL);
 }
 
 static void test_async_aes_256_library(void **state)
 {
 	(void)state;
-	echo_library(aes_256, async_gcm, true, TOTAL);
+	echo_library(aes_256, parallel_driver, true, TOTAL);
 }
 
 static void test_async_aes_256_openssl(void **state)
 {
 	(void)state;
-	echo_openssl(aes_256, async_gcm, true, TOTAL);
+	echo_openssl(aes_256, parallel_driver, true, TOTAL);
 }
 
 static void test_chacha_library(void **state)
@@ -330,14 +333,14 @@ static void test_auto_stock(void **state)
 
 static void test_auto_with_pcrypt(void **state)
 {
-	struct tls_config config = with_driver(async_gcm);
+	struct tls_config config = with_driver(parallel_driver);
 	struct tls_context *ctx;
 
 	(void)state;
 	if (tls_context_new(&ctx, &config))
 		fail_msg("%s", tls_last_error());
 	tls_context_free(ctx);
-	assert_true(in_proc_crypto(async_gcm));
+	assert_true(in_proc_crypto(parallel_driver));
 	assert_auto("software wrapper");
 }
 
@@ -441,7 +444,7 @@ static void many_close(struct many *all)
  */
 static void test_many_connections(void **state)
 {
-	struct tls_config server = with_driver(async_gcm);
+	struct tls_config server = with_driver(parallel_driver);
 	struct tls_config client = TLS_CONFIG_INIT;
 	static struct many all[MANY];
 	int before = count_descriptors();
@@ -474,7 +477,7 @@ static void test_many_connections(void **state)
 /* So for sealing in one stream: half of what a write brings must wait. */
 static void test_few_op_sockets(void **state)
 {
-	struct tls_config config = with_driver(async_gcm);
+	struct tls_config config = with_driver(parallel_driver);
 	struct tls_context *ctx;
 	struct tls_stats s;
 	struct both b;
@@ -502,7 +505,7 @@ static void test_few_op_sockets(void **state)
 /* With a window that is soon full, nothing more is asked of the system. */
 static void test_no_allocations(void **state)
 {
-	struct tls_config config = with_driver(async_gcm);
+	struct tls_config config = with_driver(parallel_driver);
 	enum { BYTES = 6 << 20 };
 	struct tls_context *ctx;
 	struct tls_stats middle, end;
@@ -574,21 +577,20 @@ static void test_speed(void **state)
 
 	(void)state;
 	measure(NULL, 1);
-	measure(inline_gcm, 32);
+	measure(generic_driver, 32);
 	for (i = 0; i < sizeof(depths) / sizeof(*depths); i++)
-		measure(async_gcm, depths[i]);
+		measure(parallel_driver, depths[i]);
 }
 
 /* ---- ------------------------------------------------------------------- */
 
 static int make_data(void **state)
 {
-	(void)state;
 	data = malloc(TOTAL);
 	if (!data)
 		return -1;
 	pattern_fill(data, 0, TOTAL);
-	return 0;
+	return find_drivers(state);
 }
 
 static int free_data(void **state)

@@ -14,15 +14,15 @@
 #include <cmocka.h>
 #include <openssl/ssl.h>
 
+#include "afalg_setup.h"
 #include "scenario.h"
 
 static int set_up(void **state)
 {
 	const char *step = getenv("ASYNCTLS_INJECT_STEP");
 
-	(void)state;
-	scenario_use_driver("pcrypt(generic-gcm-aesni)",
-			    step ? atol(step) : 11);
+	find_drivers(state);
+	scenario_use_driver(parallel_driver, step ? atol(step) : 11);
 	scenario_set_up(TLS1_3_VERSION);
 	return 0;
 }

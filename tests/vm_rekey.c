@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "accel.h"
+#include "afalg_setup.h"
 #include "conn.h"
 #include "rekeying.h"
 #include "util.h"
@@ -23,7 +24,6 @@
 
 enum { LEN = 2 << 20, EVERY = 100000 };
 
-static const char pcrypt_gcm[] = "pcrypt(generic-gcm-aesni)";
 
 static int restore(void **state)
 {
@@ -97,13 +97,13 @@ static void stream(const char *driver, bool we_are_client, bool failing)
 static void openssls_client_with_pcrypt(void **state)
 {
 	(void)state;
-	stream(pcrypt_gcm, false, false);
+	stream(parallel_driver, false, false);
 }
 
 static void openssls_server_with_pcrypt(void **state)
 {
 	(void)state;
-	stream(pcrypt_gcm, true, false);
+	stream(parallel_driver, true, false);
 }
 
 static void openssl_with_an_accelerator_out_of_order(void **state)
@@ -187,5 +187,5 @@ int main(void)
 		TEST(the_old_transform_closes_at_its_last_completion),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, find_drivers, NULL);
 }

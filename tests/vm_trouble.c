@@ -17,6 +17,7 @@
 #include <cmocka.h>
 #include <openssl/bio.h>
 
+#include "afalg_setup.h"
 #include "asynctls.h"
 #include "both.h"
 #include "record.h"
@@ -26,8 +27,6 @@
 
 enum { BURST = 512 << 10, ALERT_BAD_MAC = 20 };
 
-static const char inline_gcm[] = "generic-gcm-aesni";
-static const char async_gcm[] = "pcrypt(generic-gcm-aesni)";
 static const enum tls_context_kind kinds[] = { TLS_CONTEXT_LOOP,
 					       TLS_CONTEXT_WORKER };
 static uint8_t *data; /* BURST bytes of the pattern */
@@ -38,7 +37,7 @@ static struct tls_context *new_context(enum tls_context_kind kind)
 	struct tls_context *ctx;
 
 	config.kind = kind;
-	config.driver = async_gcm;
+	config.driver = parallel_driver;
 	config.deadline_ms = 20000; /* a busy host may stop the VM */
 	if (tls_context_new(&ctx, &config))
 		fail_msg("%s", tls_last_error());
@@ -120,8 +119,8 @@ static void test_forged(void **state)
 
 	(void)state;
 	for (i = 0; i < 2; i++) {
-		forged(inline_gcm, kinds[i]);
-		forged(async_gcm, kinds[i]);
+		forged(generic_driver, kinds[i]);
+		forged(parallel_driver, kinds[i]);
 	}
 }
 
@@ -438,12 +437,11 @@ static void test_ktls(void **state)
 
 static int make_data(void **state)
 {
-	(void)state;
 	data = malloc(BURST);
 	if (!data)
 		return -1;
 	pattern_fill(data, 0, BURST);
-	return 0;
+	return find_drivers(state);
 }
 
 static int free_data(void **state)
