@@ -553,7 +553,8 @@ int tx_alert(struct tx *tx, uint8_t level, uint8_t description)
 bool tx_due(const struct tx *tx)
 {
 	return tx->held >= TX_GATHER || !has_place(tx) ||
-	       !list_empty(&tx->thirst); /* that brings memory back */
+	       /* that brings memory back */
+	       !list_empty(&tx->thirst) || pool_tight(tx->memory.pool);
 }
 
 /* The peer may read it from now on, whatever comes of the send. */
