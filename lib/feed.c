@@ -318,6 +318,7 @@ static size_t open_in(struct rx *rx, uint8_t *room, size_t len, uint8_t *buf,
 		if (rx->delivered < slot.content_len) {
 			rx->looked_at = true;
 			rx->seq--; /* it is still to come */
+			list_remove(&rx->turn);
 			return n;
 		}
 	}
@@ -325,6 +326,8 @@ static size_t open_in(struct rx *rx, uint8_t *room, size_t len, uint8_t *buf,
 	rx->looked_at = false;
 	consume(rx, room, len);
 	rx_begin(rx, NULL, 0);
+	if (rx->pending && !rx->stopped)
+		list_add_once(&rx->core->feed.starved, &rx->turn);
 	return n;
 }
 

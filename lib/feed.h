@@ -17,7 +17,9 @@
  *    and in use within the call only. If the limit allows for a block that fits
  *    it is received into that; if not, it is opened in room, copied to the
  *    caller, and taken from the socket once all of it was read: until then it
- *    is looked at and opened again. So this never waits for memory.
+ *    is looked at and opened again. So this never waits for memory. Whoever
+ *    has begun to read a record so (rx->looked_at) has no turn, however much
+ *    memory comes back: nobody else may receive what was read already.
  * 4. Of a record that has not come as a whole nothing is taken; it is looked
  *    for again every FEED_LOOK_NS, which needs no memory either (`parts`).
  * 5. What is kept of a record while the rest is in the socket stands in room

@@ -265,7 +265,7 @@ void rx_receive(struct rx *rx)
 
 	if (rx->receiving || rx->eof || rx->closed || rx->parse_error ||
 	    rx->error || rx->stopped || !list_empty(&rx->turn) ||
-	    backlogged(rx))
+	    rx->looked_at || backlogged(rx))
 		return;
 	if (rx->chunk) {
 		need = missing(rx);

@@ -363,6 +363,66 @@ static void a_record_is_read_in_pieces_from_the_socket(void **state)
 	read_in_pieces(TLS_CONTEXT_WORKER);
 }
 
+static void read_on(size_t from, size_t len)
+{
+	ssize_t n;
+
+	while ((n = tls_read(w.conn, buf, len)) == -EAGAIN)
+		let_arrive();
+	assert_int_equal(n, len);
+	pattern_check(buf, from, len);
+}
+
+/* Others' data is read, and there is memory for all. */
+static void relieve(void)
+{
+	int i;
+
+	for (i = 0; i < peer_count; i++)
+		while (tls_read(peers[i].conn, buf, sizeof(buf)) > 0)
+			;
+	let_arrive();
+	assert_true(pool_may_take(&w.conn->rx.memory, POOL_RECORD));
+}
+
+/*
+ * A record is begun on demand, by reading a part of it or by looking, and then
+ * memory comes back: it is gone on with, and not begun again.
+ */
+static void relieved_within_a_record(enum tls_context_kind kind, bool peek)
+{
+	const size_t part = peek ? 0 : 5000;
+	static const uint8_t update[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 0 };
+
+	begin_starved(kind);
+	pattern_fill(content, 0, sizeof(content));
+	wire_send(&w, RECORD_DATA, content, 16000);
+	let_arrive();
+	if (peek)
+		assert_int_equal(tls_recv(w.conn, buf, 100, TLS_PEEK), 100);
+	else
+		read_on(0, part);
+	relieve();
+	read_on(part, 16000 - part);
+	wire_send(&w, RECORD_HANDSHAKE, update, sizeof(update));
+	wire_next_keys(&w);
+	wire_send(&w, RECORD_DATA, content + 16000, 10);
+	let_arrive();
+	read_on(16000, 10);
+	assert_int_equal(tls_read(w.conn, buf, sizeof(buf)), -EAGAIN);
+	end();
+}
+
+static void memory_that_comes_back_within_a_record_repeats_nothing(
+	void **state)
+{
+	(void)state;
+	relieved_within_a_record(TLS_CONTEXT_LOOP, false);
+	relieved_within_a_record(TLS_CONTEXT_WORKER, false);
+	relieved_within_a_record(TLS_CONTEXT_LOOP, true);
+	relieved_within_a_record(TLS_CONTEXT_WORKER, true);
+}
+
 static void readable_is_told(enum tls_context_kind kind)
 {
 	struct tls_event events[64];
@@ -720,6 +780,8 @@ int main(void)
 			data_that_10000_leave_unread_is_within_the_limit),
 		cmocka_unit_test(parts_of_records_are_within_the_limit),
 		cmocka_unit_test(a_record_is_read_in_pieces_from_the_socket),
+		cmocka_unit_test(
+			memory_that_comes_back_within_a_record_repeats_nothing),
 		cmocka_unit_test(what_is_in_the_socket_is_told_readable),
 		cmocka_unit_test(a_blocking_read_waits_for_a_whole_record),
 		cmocka_unit_test(what_is_no_data_is_followed_without_memory),
