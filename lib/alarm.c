@@ -13,12 +13,12 @@
 /* The same time, as the clock is read at each call. */
 enum { TOLERANCE_NS = NS_PER_MS };
 
-static void empty(int fd)
+static void empty(const struct own_fd *own)
 {
 	uint64_t count;
 
-	if (read(fd, &count, sizeof(count)) < 0)
-		return; /* another thread has */
+	if (!own_fd_is_ours(own) || read(own->fd, &count, sizeof(count)) < 0)
+		return; /* another thread has, or it is not ours any more */
 }
 
 /* -ECANCELED: the thread that had it polled has ended. */
@@ -28,8 +28,12 @@ static void woken(struct ring_op *op, int result, int buffer)
 
 	(void)buffer;
 	alarm->wake_polled = false;
+	if (result > 0 && result & POLLHUP) {
+		alarm->lost = true;
+		return;
+	}
 	if (result > 0) {
-		empty(alarm->wake_fd[0]);
+		empty(&alarm->wake[0]);
 		atomic_store(&alarm->asked, false); /* no sooner */
 		alarm->woken = true;
 	}
@@ -42,7 +46,7 @@ static void gone_off(struct ring_op *op, int result, int buffer)
 
 	(void)result;
 	(void)buffer;
-	empty(alarm->timer_fd);
+	empty(&alarm->timer);
 	alarm->timer_polled = false;
 	alarm->timer_at = 0;
 }
@@ -50,8 +54,8 @@ static void gone_off(struct ring_op *op, int result, int buffer)
 void alarm_init(struct alarm *alarm)
 {
 	*alarm = (struct alarm){
-		.wake_fd = { -1, -1 },
-		.timer_fd = -1,
+		.wake = { { .fd = -1 }, { .fd = -1 } },
+		.timer.fd = -1,
 		.wake_op.done = woken,
 		.timer_op.done = gone_off,
 	};
@@ -59,13 +63,17 @@ void alarm_init(struct alarm *alarm)
 
 int alarm_start(struct alarm *alarm, struct ring *ring, bool timed)
 {
+	int fd[2];
+
 	alarm->ring = ring;
-	if (pipe2(alarm->wake_fd, O_NONBLOCK | O_CLOEXEC))
+	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC))
 		return -errno;
+	alarm->wake[0] = own_fd(fd[0]);
+	alarm->wake[1] = own_fd(fd[1]);
 	if (timed)
-		alarm->timer_fd = timerfd_create(CLOCK_MONOTONIC,
-						 TFD_NONBLOCK | TFD_CLOEXEC);
-	if (timed && alarm->timer_fd < 0)
+		alarm->timer = own_fd(timerfd_create(
+			CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+	if (timed && alarm->timer.fd < 0)
 		return -errno;
 	alarm_rearm(alarm);
 	return 0;
@@ -73,12 +81,9 @@ int alarm_start(struct alarm *alarm, struct ring *ring, bool timed)
 
 void alarm_end(struct alarm *alarm)
 {
-	if (alarm->wake_fd[0] >= 0) {
-		close(alarm->wake_fd[0]);
-		close(alarm->wake_fd[1]);
-	}
-	if (alarm->timer_fd >= 0)
-		close(alarm->timer_fd);
+	own_fd_close(&alarm->wake[0]);
+	own_fd_close(&alarm->wake[1]);
+	own_fd_close(&alarm->timer);
 }
 
 void alarm_wake(struct alarm *alarm)
@@ -87,7 +92,8 @@ void alarm_wake(struct alarm *alarm)
 
 	/* write() might be the end of a thread that is to be cancelled */
 	if (!atomic_exchange(&alarm->asked, true) &&
-	    syscall(SYS_write, alarm->wake_fd[1], "", 1) < 0)
+	    (!own_fd_is_ours(&alarm->wake[1]) ||
+	     syscall(SYS_write, alarm->wake[1].fd, "", 1) < 0))
 		atomic_store(&alarm->asked, false); /* closed under us */
 	errno = before;
 }
@@ -95,7 +101,7 @@ void alarm_wake(struct alarm *alarm)
 void alarm_rearm(struct alarm *alarm)
 {
 	if (!alarm->wake_polled)
-		alarm->wake_polled = ring_poll(alarm->ring, alarm->wake_fd[0],
+		alarm->wake_polled = ring_poll(alarm->ring, alarm->wake[0].fd,
 					       POLLIN, &alarm->wake_op) == 0;
 }
 
@@ -112,7 +118,7 @@ static bool set_timer(struct alarm *alarm, uint64_t when)
 			      .tv_nsec = (long)(when % 1000000000u) },
 	};
 
-	if (timerfd_settime(alarm->timer_fd, TFD_TIMER_ABSTIME, &at, NULL))
+	if (timerfd_settime(alarm->timer.fd, TFD_TIMER_ABSTIME, &at, NULL))
 		return false;
 	alarm->timer_at = when;
 	return true;
@@ -126,7 +132,7 @@ bool alarm_set(struct alarm *alarm, uint64_t when, uint64_t now)
 	if (!ahead && !set_timer(alarm, when))
 		return false;
 	if (!alarm->timer_polled)
-		alarm->timer_polled = ring_poll(alarm->ring, alarm->timer_fd,
+		alarm->timer_polled = ring_poll(alarm->ring, alarm->timer.fd,
 						POLLIN, &alarm->timer_op) == 0;
 	return alarm->timer_polled;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "own.h"
 #include "ring.h"
 
 struct alarm {
@@ -20,12 +21,13 @@ struct alarm {
 	 * A pipe, since what an eventfd wakes signals another one (the ring's)
 	 * late, on some kernels never.
 	 */
-	int wake_fd[2];
+	struct own_fd wake[2];
 	atomic_bool asked; /* there is something in it */
 	struct ring_op wake_op;
 	bool wake_polled; /* or is to be polled again, when false */
 	bool woken;	  /* not yet reported */
-	int timer_fd;	  /* -1: there is none */
+	bool lost; /* somebody has closed the pipe, and what not besides */
+	struct own_fd timer; /* none in a worker context */
 	struct ring_op timer_op;
 	bool timer_polled;
 	uint64_t timer_at; /* when it goes off, now_ns() time */

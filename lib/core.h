@@ -5,6 +5,7 @@
 
 #include "asynctls.h"
 #include "dispatch.h"
+#include "own.h"
 #include "feed.h"
 #include "pool.h"
 #include "queue.h"
@@ -23,7 +24,7 @@ struct core {
 	bool record_ramp;
 	size_t send_window;
 	bool ignore_eof;
-	int keylog_fd; /* -1: not wanted */
+	struct own_fd keylog; /* none: not wanted */
 	uint64_t rekey_records; /* tls_config's; 0: the cipher's own limit */
 	/* connections with completions not yet acted upon */
 	struct list todo;

@@ -27,7 +27,9 @@ static void signal_app(struct tls_context *ctx)
 
 	if (ctx->kind != TLS_CONTEXT_WORKER || ctx->signalled)
 		return;
-	ctx->signalled = write(ctx->event_fd, &one, sizeof(one)) > 0;
+	if (ctx->error && !own_fd_is_ours(&ctx->event))
+		return;
+	ctx->signalled = write(ctx->event.fd, &one, sizeof(one)) > 0;
 }
 
 void ctx_mark(struct tls_context *ctx, struct tls_conn *conn)
@@ -150,10 +152,12 @@ static unsigned step_once(struct tls_context *ctx)
 	unsigned n = ring_reap(ctx->core.ring);
 
 	wake_reaped(&ctx->wake, n);
-	if (ctx->alarm.woken && !woken)
-		signal_app(ctx); /* if nobody waits, by the descriptor */
 	if (ring_error(ctx->core.ring) && !ctx->error)
 		ctx_break_down(ctx, ring_error(ctx->core.ring));
+	else if (ctx->alarm.lost && !ctx->error)
+		ctx_break_down(ctx, -EBADF);
+	if (ctx->alarm.woken && !woken)
+		signal_app(ctx); /* if nobody waits, by the descriptor */
 	if (d->flying_count)
 		dispatch_expire(d, now_ns());
 	share_memory(ctx);
@@ -571,9 +575,9 @@ static void clear_signal(struct tls_context *ctx)
 {
 	uint64_t count;
 
-	if (ctx->signalled)
+	if (ctx->signalled && !ctx->error)
 		ctx->signalled =
-			read(ctx->event_fd, &count, sizeof(count)) < 0;
+			read(ctx->event.fd, &count, sizeof(count)) < 0;
 }
 
 int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max)

@@ -16,6 +16,7 @@
 #include "choice.h"
 #include "conn.h"
 #include "core.h"
+#include "own.h"
 #include "wake.h"
 
 struct tls_context {
@@ -47,8 +48,9 @@ struct tls_context {
 	bool worker_waits; /* in the ring, for completions */
 	struct list *worker_saw; /* the last of core.held then */
 	_Atomic unsigned knocking; /* threads that wait for the lock */
-	int poll_fd;  /* epoll of the ring and event_fd; in a loop the ring */
-	int event_fd; /* signalled for connections made ready in passing */
+	int poll_fd; /* of poll; in a loop the ring's */
+	struct own_fd poll;  /* a worker's epoll of the ring and event */
+	struct own_fd event; /* signalled for connections made ready in passing */
 	bool signalled;
 };
 

@@ -63,10 +63,11 @@ static int make_poll_fd(struct tls_context *ctx)
 	ctx->poll_fd = ring_fd(ctx->core.ring);
 	if (ctx->kind == TLS_CONTEXT_LOOP)
 		return 0;
-	ctx->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ctx->event = own_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	ctx->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (ctx->event_fd < 0 || ctx->poll_fd < 0 ||
-	    epoll_ctl(ctx->poll_fd, EPOLL_CTL_ADD, ctx->event_fd, &in) ||
+	ctx->poll = own_fd(ctx->poll_fd);
+	if (ctx->event.fd < 0 || ctx->poll_fd < 0 ||
+	    epoll_ctl(ctx->poll_fd, EPOLL_CTL_ADD, ctx->event.fd, &in) ||
 	    epoll_ctl(ctx->poll_fd, EPOLL_CTL_ADD, ring_fd(ctx->core.ring),
 		      &in))
 		return error_set(-errno, "no descriptor to poll a context by: "
@@ -78,13 +79,13 @@ static int open_keylog(struct core *core, const char *path)
 {
 	if (!path)
 		return 0;
-	core->keylog_fd = keylog_open(path);
-	if (core->keylog_fd >= 0)
+	core->keylog = own_fd(keylog_open(path));
+	if (core->keylog.fd >= 0)
 		return 0;
-	return error_set(core->keylog_fd, "tls_config.keylog_file: %s: %s",
-			 path, core->keylog_fd == -ENXIO ?
+	return error_set(core->keylog.fd, "tls_config.keylog_file: %s: %s",
+			 path, core->keylog.fd == -ENXIO ?
 				       "a FIFO that nobody reads" :
-				       strerror(-core->keylog_fd));
+				       strerror(-core->keylog.fd));
 }
 
 static size_t memory_limit(const struct tls_config *config)
@@ -108,7 +109,7 @@ static void init_core(struct tls_context *ctx, const struct tls_config *config)
 	core->ignore_eof = config->ignore_eof != 0;
 	core->send_window = config->send_window ? config->send_window :
 				(size_t)core->depth * 2 * RECORD_PLAIN_MAX;
-	core->keylog_fd = -1;
+	core->keylog.fd = -1;
 	core->rekey_records = config->rekey_records;
 	slots = core->depth * 2 < MIN_SLOTS ? MIN_SLOTS : core->depth * 2;
 	slot_cache_init(&core->slots, slots);
@@ -194,7 +195,7 @@ int ctx_new(struct tls_context **out, const struct tls_config *given)
 		return error_set(-ENOMEM, "no memory for a context");
 	ctx->kind = config->kind;
 	ctx->owner = thread_keep();
-	ctx->poll_fd = ctx->event_fd = -1;
+	ctx->poll_fd = ctx->poll.fd = ctx->event.fd = -1;
 	alarm_init(&ctx->alarm);
 	init_core(ctx, config);
 	ret = ctx->owner ? start(ctx, config) :
@@ -211,15 +212,10 @@ int ctx_new(struct tls_context **out, const struct tls_config *given)
 
 static void close_descriptors(struct tls_context *ctx)
 {
-	if (ctx->kind == TLS_CONTEXT_WORKER) {
-		if (ctx->poll_fd >= 0)
-			close(ctx->poll_fd);
-		if (ctx->event_fd >= 0)
-			close(ctx->event_fd);
-	}
+	own_fd_close(&ctx->poll);
+	own_fd_close(&ctx->event);
 	alarm_end(&ctx->alarm);
-	if (ctx->core.keylog_fd >= 0)
-		close(ctx->core.keylog_fd);
+	own_fd_close(&ctx->core.keylog);
 }
 
 /*
@@ -265,6 +261,8 @@ void ctx_free(struct tls_context *ctx)
  */
 static void pick_up(struct tls_conn *conn)
 {
+	if (tx_polls(&conn->tx))
+		conn->tx.send_op.done(&conn->tx.send_op, -ECANCELED, -1);
 	if (conn->tx.sending) {
 		conn_break(conn, -EOWNERDEAD, "the thread that owned the "
 			   "context ended with a send under way: how much of "

@@ -69,6 +69,8 @@ void keylog_write(const struct keylog *log, bool client, unsigned number,
 	*end++ = ' ';
 	end = put_hex(end, secret, len);
 	*end++ = '\n';
-	write_quietly(log->fd, line, (size_t)(end - line));
+	/* secrets are for no file that has got its number since */
+	if (own_fd_is_ours(log->file))
+		write_quietly(log->file->fd, line, (size_t)(end - line));
 	explicit_bzero(line, sizeof(line));
 }

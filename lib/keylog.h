@@ -10,11 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "own.h"
+
 enum { KEYLOG_RANDOM = 32 };
 
 /* What names a connection's secrets. */
 struct keylog {
-	int fd; /* the file's, somebody else's to close */
+	const struct own_fd *file; /* somebody else's to close */
 	uint8_t client_random[KEYLOG_RANDOM];
 };
 

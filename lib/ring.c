@@ -14,6 +14,8 @@
 
 #include <liburing.h>
 
+#include "own.h"
+
 
 /* of Linux 6.15, and not in every liburing */
 #ifndef IORING_ENTER_NO_IOWAIT
@@ -46,13 +48,6 @@ static const struct {
  */
 static const int64_t LONGEST_WAIT_NS = 2000000000;
 
-/* A descriptor of ours, and what to know it by. */
-struct own_fd {
-	int fd; /* -1: none */
-	dev_t dev;
-	ino_t ino;
-};
-
 /*
  * user_data is the address of the ring_op, with a tag in its low bits for
  * what is not the operation itself. 0 is a wake.
@@ -75,34 +70,6 @@ struct ring {
 	atomic_int error;    /* see ring_error() */
 	atomic_int refusals; /* waits that ended with -ENOMEM, in a row */
 };
-
-/* ---- Descriptors ------------------------------------------------------- */
-
-static void own_fd_set(struct own_fd *own, int fd)
-{
-	struct stat st;
-
-	*own = (struct own_fd){ .fd = fd };
-	if (fd >= 0 && fstat(fd, &st) == 0) {
-		own->dev = st.st_dev;
-		own->ino = st.st_ino;
-	}
-}
-
-/*
- * Has nobody closed it under us? The number may be another file's by now, which
- * is not ours to read, to write to, or to close.
- */
-static bool is_ours(const struct own_fd *own)
-{
-	struct stat st;
-
-	if (own->fd < 0)
-		return false;
-	if (fstat(own->fd, &st))
-		return errno != EBADF;
-	return !own->ino || (st.st_dev == own->dev && st.st_ino == own->ino);
-}
 
 /* ---- What the kernel refuses ------------------------------------------- */
 
@@ -160,16 +127,16 @@ static int setup_ring(struct ring *ring, unsigned flags, int size)
 					     &params);
 
 	if (!err)
-		own_fd_set(&ring->own, ring->uring.ring_fd);
+		ring->own = own_fd(ring->uring.ring_fd);
 	return err;
 }
 
 static void close_ring(struct ring *ring)
 {
-	if (!is_ours(&ring->own)) /* nor is the eventfd, see have_event() */
+	if (!own_fd_is_ours(&ring->own)) /* nor is the eventfd, see have_event() */
 		ring->uring.ring_fd = ring->event.fd = -1;
 	io_uring_queue_exit(&ring->uring);
-	if (is_ours(&ring->event))
+	if (own_fd_is_ours(&ring->event))
 		close(ring->event.fd);
 	ring->own.fd = ring->event.fd = -1;
 }
@@ -215,7 +182,7 @@ static int setup_event_fd(struct ring *ring)
 {
 	int err;
 
-	own_fd_set(&ring->event, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+	ring->event = own_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	if (ring->event.fd < 0)
 		err = -errno;
 	else
@@ -371,7 +338,7 @@ bool ring_free(struct ring *ring)
 	 * The kernel cancels what is left by itself, but some time after the
 	 * descriptor is closed: until then a receive could still write.
 	 */
-	if (is_ours(&ring->own))
+	if (own_fd_is_ours(&ring->own))
 		err = io_uring_register_sync_cancel(&ring->uring, &all);
 	close_ring(ring);
 	if (err < 0 && err != -ENOENT)
@@ -609,7 +576,7 @@ static bool deferred(const struct ring *ring)
  */
 static bool have_event(struct ring *ring)
 {
-	if (ring->event.fd >= 0 && !is_ours(&ring->own))
+	if (ring->event.fd >= 0 && !own_fd_is_ours(&ring->own))
 		note(ring, -EBADF);
 	return ring->event.fd >= 0 && !ring_error(ring);
 }

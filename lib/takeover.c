@@ -412,12 +412,12 @@ static int start_keylog(struct tls_conn *conn, const struct start *s)
 {
 	struct keylog *log;
 
-	if (conn->core->keylog_fd < 0 || !s->client_random)
+	if (conn->core->keylog.fd < 0 || !s->client_random)
 		return 0;
 	log = malloc(sizeof(*log));
 	if (!log)
 		return -ENOMEM;
-	log->fd = conn->core->keylog_fd;
+	log->file = &conn->core->keylog;
 	memcpy(log->client_random, s->client_random, KEYLOG_RANDOM);
 	keygen_log(s->tx_gen, log, !s->is_server, s->tx_number);
 	keygen_log(s->rx_gen, log, s->is_server, s->rx_number);

@@ -53,6 +53,18 @@ static size_t sealed_len(const struct tx *tx, size_t len)
 	return record_lead(format) + format->overhead + len;
 }
 
+/* Give back what a connection with nothing under way need not hold. */
+static void release_blocks(struct tx *tx)
+{
+	if (tx->open)
+		return;
+	if (tx->wire)
+		block_put(&tx->memory, tx->wire);
+	if (tx->side)
+		block_put(&tx->memory, tx->side);
+	tx->wire = tx->side = NULL;
+}
+
 /*
  * For the open record; or for a full one, in both its forms if the second was
  * needed before.
@@ -121,6 +133,11 @@ void tx_serve(struct core *core)
 	}
 	while ((node = list_take(&lacking)))
 		list_move_tail(&core->thirsty, node);
+}
+
+bool tx_polls(const struct tx *tx)
+{
+	return tx->sending && tx->send_op.done == writable;
 }
 
 void tx_stop(struct tx *tx)
@@ -437,7 +454,7 @@ int tx_seal_open(struct tx *tx)
 static uint8_t *open_record(struct tx *tx, size_t limit)
 {
 	const size_t len = sealed_len(tx, limit);
-	uint8_t *wire;
+	uint8_t *wire, *open;
 
 	if (block_room(tx->wire) < len) {
 		wire = carve(tx, &tx->wire, len, pool_kind_for(len));
@@ -446,7 +463,10 @@ static uint8_t *open_record(struct tx *tx, size_t limit)
 		block_trim(tx->wire, wire + len, wire);
 		block_put(&tx->memory, tx->wire);
 	}
-	return carve(tx, &tx->side, limit, pool_kind_for(limit));
+	open = carve(tx, &tx->side, limit, pool_kind_for(limit));
+	if (!open && !queue_count(&tx->queue))
+		release_blocks(tx); /* one alone is of no use */
+	return open;
 }
 
 /* Add to the open record, opening one of at most limit bytes if need be. */
@@ -622,18 +642,6 @@ void tx_push(struct tx *tx)
 	now = now_ns();
 	tx->account->stats.ready_wait_ns += now - tx->ready_since;
 	tx->ready_since = now;
-}
-
-/* Give back what a connection with nothing under way need not hold. */
-static void release_blocks(struct tx *tx)
-{
-	if (tx->open)
-		return;
-	if (tx->wire)
-		block_put(&tx->memory, tx->wire);
-	if (tx->side)
-		block_put(&tx->memory, tx->side);
-	tx->wire = tx->side = NULL;
 }
 
 static void advance(struct tx *tx, size_t n)

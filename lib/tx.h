@@ -142,6 +142,8 @@ void tx_await_memory(struct tx *tx);
  * are to try again, and whoever still lacks it then waits again. Were there any?
  */
 void tx_serve(struct core *core);
+/* Is it no send that is under way, but a poll for room in the socket? */
+bool tx_polls(const struct tx *tx);
 /* Nothing more will be asked for: wait for memory no longer. */
 void tx_stop(struct tx *tx);
 /* Should what is ready leave now, by the gathering rule? */

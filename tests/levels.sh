@@ -9,7 +9,7 @@ declare -A level=(
 	[asynctls]=-1 [util]=0 [error]=0 [thread]=0 [cipher]=0 [engine]=1
 	[record]=1 [pool]=1 [ring]=1 [sized]=1 [source]=1 [secret]=1 [keylog]=1
 	[stats]=2 [descriptor]=1 [alarm]=2
-	[known_answer]=1 [keys]=2 [engine_ipsec_mb]=2
+	[known_answer]=1 [keys]=2 [own]=0 [engine_ipsec_mb]=2
 	[engine_gcrypt]=2 [engine_cpu]=3
 	[afalg_socket]=2 [engine_afalg]=3 [afalg_probe]=4
 	[queue]=3 [feed]=3 [hybrid]=0 [dispatch]=4 [core]=5

@@ -12,7 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -190,6 +192,45 @@ static void the_descriptor_may_be_closed_and_be_anothers(
 	close(other);
 }
 
+/* All that a daemon does not know, and then it opens files of its own. */
+static void closed_from_under_us(enum tls_context_kind kind)
+{
+	char path[] = "/tmp/asynctls-broken-XXXXXX";
+	int before = open("/dev/null", O_RDWR), fd[16], i, n = 0;
+	struct tls_event event;
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	struct stat st;
+
+	close(before); /* the context's numbers begin here */
+	config.kind = kind;
+	assert_int_equal(tls_context_new(&ctx, &config), 0);
+	for (i = 0; i < 10; i++)
+		close(before + i);
+	for (i = 0; i < 10; i++) {
+		fd[i] = mkstemp(path);
+		assert_in_range(fd[i], before, before + 9);
+		unlink(path);
+		strcpy(path + sizeof(path) - 7, "XXXXXX");
+	}
+	n = tls_context_wait(ctx, &event, 1, 1000);
+	assert_true(n < 0);
+	tls_context_wake(ctx);
+	tls_context_free(ctx);
+	for (i = 0; i < 10; i++) {
+		assert_int_equal(fstat(fd[i], &st), 0);
+		assert_int_equal(st.st_size, 0);
+		close(fd[i]);
+	}
+}
+
+static void files_that_get_our_numbers_are_left_alone(void **state)
+{
+	(void)state;
+	closed_from_under_us(TLS_CONTEXT_LOOP);
+	closed_from_under_us(TLS_CONTEXT_WORKER);
+}
+
 static void a_loops_descriptor_may_be_closed_and_be_anothers(void **state)
 {
 	(void)state;
@@ -209,6 +250,7 @@ int main(void)
 		cmocka_unit_test(every_call_of_a_worker_context_says_so),
 		cmocka_unit_test(it_may_just_be_freed),
 		cmocka_unit_test(who_sleeps_is_woken),
+		cmocka_unit_test(files_that_get_our_numbers_are_left_alone),
 		cmocka_unit_test(
 			a_loops_descriptor_may_be_closed_and_be_anothers),
 		cmocka_unit_test(
