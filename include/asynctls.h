@@ -48,8 +48,10 @@
  *	the thread that created it; elsewhere every call returns -EPERM
  *	(tls_context_wake() apart). When that thread has ended, another may
  *	tls_context_adopt() it.
- *	A thread is not cancelled (pthread_cancel) inside a call, but when it
- *	returns: tls_context_wake() makes tls_context_wait() return.
+ *	A thread is not cancelled (pthread_cancel) inside a call.
+ *	tls_context_wait(), tls_read(), tls_write() and tls_send() are
+ *	cancellation points where they begin; tls_context_wake() makes a
+ *	tls_context_wait() return.
  *
  * fork()
  *	Context and connections stay the parent's. In the child every call
@@ -181,8 +183,8 @@ struct tls_config {
 	 * and what the kernel receives into and what is kept for the next
 	 * records is within it. Data that there is no memory for stays in the
 	 * socket, and is received by tls_read() itself; writes find no room.
-	 * Beside it a connection takes some 2 KB, and 1 KB for each direction
-	 * while records are in line; what a driver that hangs holds
+	 * Beside it a connection takes some 4 KB with its keys, and 1 KB for
+	 * each direction while records are in line; what a driver that hangs holds
 	 * (memory_parked), and where no CPU engine works what one
 	 * record of a connection needs, may come on top. A context that has
 	 * been idle for about a second has given the memory back.

@@ -143,6 +143,7 @@ static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
 {
 	uint64_t deadline = call_deadline(timeout_ms);
 	unsigned rounds = 0; /* after the time-out */
+	bool ended;
 	int n;
 
 	for (;;) {
@@ -151,9 +152,15 @@ static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
 		if (ctx->error)
 			return ctx_error(ctx);
 		n = ctx_collect(ctx, events, max);
-		if (woken(ctx) || n) {
+		ended = woken(ctx);
+		if (n) {
 			ctx_submit(ctx);
 			return n;
+		}
+		if (ended) {
+			if (!nothing_to_do(ctx))
+				leave_the_rest(ctx);
+			return 0;
 		}
 		/* waiting does the submitting */
 		if (timeout_ms && ctx_block(ctx, NULL, 0, deadline))
@@ -170,8 +177,10 @@ static int wait_for_events(struct tls_context *ctx, struct tls_event *events,
 int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 		     int timeout_ms)
 {
-	int n = ctx_enter(ctx);
+	int n;
 
+	pthread_testcancel();
+	n = ctx_enter(ctx);
 	if (n)
 		return n;
 	if (max <= 0 || !events)

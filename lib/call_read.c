@@ -86,9 +86,11 @@ static ssize_t read_wait(struct tls_conn *conn, void *buf, size_t len,
 ssize_t tls_recv(struct tls_conn *conn, void *buf, size_t len, unsigned flags)
 {
 	struct tls_context *ctx = conn->ctx;
-	ssize_t n = ctx_enter_conn(conn);
 	bool feed;
+	ssize_t n;
 
+	pthread_testcancel();
+	n = ctx_enter_conn(conn);
 	if (n)
 		return n;
 	if (flags & ~(TLS_DONTWAIT | TLS_PEEK))

@@ -87,7 +87,10 @@ ssize_t tls_send(struct tls_conn *conn, const void *buf, size_t len,
 {
 	const struct iovec iov = { (void *)(uintptr_t)buf, len };
 	struct source from = source_pieces(&iov, len);
-	ssize_t n = ctx_enter_conn(conn);
+	ssize_t n;
+
+	pthread_testcancel();
+	n = ctx_enter_conn(conn);
 
 	if (n)
 		return n;

@@ -256,6 +256,24 @@ static void a_wait_ends_though_the_thread_that_made_the_context_has(
 	}
 }
 
+/* A wait that a wake ended has left the descriptor ready to tell. */
+static void a_loop_may_sleep_after_a_wake(void **state)
+{
+	struct tls_event event;
+
+	(void)state;
+	wire_new(&w, &(struct wire_options){ .kind = TLS_CONTEXT_LOOP });
+	assert_int_equal(tls_context_wait(w.ctx, &event, 1, 0), 0);
+	tls_context_wake(w.ctx);
+	assert_true(polls(1000));
+	assert_int_equal(tls_context_wait(w.ctx, &event, 1, 0), 0);
+	assert_false(polls(0));
+	wire_send(&w, RECORD_DATA, "data", 4);
+	assert_true(polls(10000));
+	assert_int_equal(tls_context_wait(w.ctx, &event, 1, 0), 1);
+	wire_free(&w);
+}
+
 static void *wake_and_go(void *arg)
 {
 	(void)arg;
@@ -295,6 +313,7 @@ int main(void)
 		cmocka_unit_test(another_thread_ends_a_wait_in_a_loop),
 		cmocka_unit_test(another_thread_ends_a_wait_in_a_worker),
 		cmocka_unit_test(a_signal_handler_ends_a_wait),
+		cmocka_unit_test(a_loop_may_sleep_after_a_wake),
 		cmocka_unit_test(a_thread_cancelled_in_a_wake_has_woken),
 		cmocka_unit_test(
 			a_wait_ends_though_the_thread_that_made_the_context_has),
