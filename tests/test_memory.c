@@ -413,8 +413,7 @@ static void relieved_within_a_record(enum tls_context_kind kind, bool peek)
 	end();
 }
 
-static void memory_that_comes_back_within_a_record_repeats_nothing(
-	void **state)
+static void memory_back_within_a_record_repeats_nothing(void **state)
 {
 	(void)state;
 	relieved_within_a_record(TLS_CONTEXT_LOOP, false);
@@ -780,8 +779,7 @@ int main(void)
 			data_that_10000_leave_unread_is_within_the_limit),
 		cmocka_unit_test(parts_of_records_are_within_the_limit),
 		cmocka_unit_test(a_record_is_read_in_pieces_from_the_socket),
-		cmocka_unit_test(
-			memory_that_comes_back_within_a_record_repeats_nothing),
+		cmocka_unit_test(memory_back_within_a_record_repeats_nothing),
 		cmocka_unit_test(what_is_in_the_socket_is_told_readable),
 		cmocka_unit_test(a_blocking_read_waits_for_a_whole_record),
 		cmocka_unit_test(what_is_no_data_is_followed_without_memory),
