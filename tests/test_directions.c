@@ -19,6 +19,7 @@
 
 #include "fake_engine.h"
 #include "hostile.h"
+#include "util.h"
 
 enum { ANSWER = 150000, PIECE = 10000 };
 
@@ -379,6 +380,33 @@ static void what_came_behind_close_notify_can_be_had(void **state)
 	on_everything(cleartext_behind);
 }
 
+/* ---- What waited -------------------------------------------------------- */
+
+/* Not since the machine was started, nor for as long as nothing was to be sent. */
+static void what_waits_is_counted_from_when_it_is_held(void **state)
+{
+	const uint64_t idle = 100 * (uint64_t)NS_PER_MS;
+	struct tls_stats s;
+
+	(void)state;
+	begin(TLS_CONTEXT_LOOP);
+	usleep((useconds_t)(idle / 1000));
+	assert_int_equal(tls_send(w.conn, "kept open", 9, TLS_MORE), 9);
+	usleep((useconds_t)(idle / 1000));
+	assert_int_equal(tls_shutdown(w.conn), 0);
+	assert_int_equal(tls_conn_stats(w.conn, &s, sizeof(s)), 0);
+	assert_true(s.sends > 0);
+	assert_in_range(s.ready_wait_ns, 0, idle - 1);
+	wire_free(&w);
+
+	begin(TLS_CONTEXT_LOOP);
+	usleep((useconds_t)(idle / 1000));
+	assert_int_equal(tls_shutdown(w.conn), 0); /* an alert comes first */
+	assert_int_equal(tls_conn_stats(w.conn, &s, sizeof(s)), 0);
+	assert_in_range(s.ready_wait_ns, 0, idle - 1);
+	wire_free(&w);
+}
+
 /* ---- Words -------------------------------------------------------------- */
 
 static void a_write_after_shutdown_says_why_it_fails(void **state)
@@ -421,6 +449,7 @@ int main(void)
 		TEST(a_fin_may_be_an_end_like_another),
 		TEST(that_may_be_said_when_it_has_come),
 		TEST(what_came_behind_close_notify_can_be_had),
+		TEST(what_waits_is_counted_from_when_it_is_held),
 		TEST(a_write_after_shutdown_says_why_it_fails),
 		TEST(each_failure_has_its_own_words),
 	};
