@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the public calls share: how long they wait, and that they end. They are in asynctls.c
- * (contexts, hand-over, what a connection is like), call_write.c and
- * call_read.c.
+ * What the public calls share: how long they wait, and that they end. They are
+ * in asynctls.c (contexts, hand-over, what a connection is like), call_write.c
+ * and call_read.c.
  */
 #ifndef ASYNCTLS_CALL_H
 #define ASYNCTLS_CALL_H

@@ -154,8 +154,9 @@ bool block_replace(struct pool_account *account, struct block **block);
 
 /*
  * len bytes of *block, if it is there and has them, else of a new block of that
- * kind, or a larger if there is none or need be, which then replaces it (the reference held
- * through *block moves). The caller gets a reference of its own with the bytes.
+ * kind, or a larger if there is none or need be, which then replaces it (the
+ * reference held through *block moves). The caller gets a reference of its own
+ * with the bytes.
  * NULL as pool_take(); *block then is as before, or NULL if it was in no use.
  */
 uint8_t *block_carve(struct pool_account *account, struct block **block,
