@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "openssl_end.h"
 #include "certificate.h"
 #include "common.h"
+#include "openssl_end.h"
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE 1
-#include "content.h"
 #include "common.h"
+#include "content.h"
 
 #include <errno.h>
 #include <fcntl.h>

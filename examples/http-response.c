@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE 1
-#include "http-response.h"
 #include "http-file.h"
+#include "http-response.h"
 
 #include <ctype.h>
 #include <limits.h>

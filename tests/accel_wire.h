@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #include "accel.h"
-#include "util.h"
+#include "base/util.h"
 #include "wire.h"
 
 enum {

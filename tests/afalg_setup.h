@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "cipher.h"
-#include "engine_afalg.h"
-#include "ring.h"
+#include "engine/engine_afalg.h"
+#include "io/ring.h"
+#include "record/cipher.h"
 
 /*
  * The driver that gcm(aes) is on this kernel, and pcrypt() of it, which is

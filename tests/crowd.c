@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "ends.h"
-#include "util.h"
 #include "wire.h"
 
 enum {

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "keys.h"
+#include "keys/keys.h"
 
 /*
  * Seal inner (with TLS 1.3 type byte and padding are in it) as record seq into

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine_cpu.h"
-#include "util.h"
+#include "base/util.h"
+#include "engine/engine_cpu.h"
 
 enum { MAX_PENDING = 4096 };
 

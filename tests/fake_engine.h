@@ -6,7 +6,7 @@
 #ifndef TESTS_FAKE_ENGINE_H
 #define TESTS_FAKE_ENGINE_H
 
-#include "engine.h"
+#include "engine/engine.h"
 
 enum fake_outcome {
 	FAKE_OK,

@@ -12,7 +12,7 @@
 
 #include "evp_record.h"
 #include "handoff_check.h"
-#include "keys.h"
+#include "keys/keys.h"
 
 void prepare_for_handoff(SSL_CTX *ctx)
 {

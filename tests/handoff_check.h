@@ -12,7 +12,7 @@
 
 #include <openssl/ssl.h>
 
-#include "handoff.h"
+#include "openssl/handoff.h"
 #include "tls_pair.h"
 
 void prepare_for_handoff(SSL_CTX *ctx);

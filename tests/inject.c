@@ -13,8 +13,8 @@
 
 #include <liburing.h>
 
-#include "ring.h"
-#include "secret.h"
+#include "base/secret.h"
+#include "io/ring.h"
 
 bool inject_armed;
 

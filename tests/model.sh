@@ -1,5 +1,5 @@
 #!/bin/bash
-# Verify tests/model/wake.pml, the model of who wakes whom (lib/wake.c), in every
+# Verify tests/model/wake.pml, the model of who wakes whom (lib/context/wake.c), in every
 # order there is; and that the same model of each known fault fails, so that a
 # verification that finds nothing means something. Needs spin and gcc.
 set -euo pipefail

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctx.h"
-#include "util.h"
+#include "base/util.h"
+#include "context/ctx.h"
 
 enum { FIRST_ROOM = 1 << 10 };
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "asynctls.h"
-#include "engine.h"
+#include "engine/engine.h"
 
 struct recorder;
 

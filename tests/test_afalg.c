@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "engine_afalg.h"
-#include "known_answer.h"
-#include "ring.h"
+#include "engine/engine_afalg.h"
+#include "engine/known_answer.h"
+#include "io/ring.h"
 
 enum { BEFORE = 32 };
 

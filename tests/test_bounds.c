@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "wire.h"
 
 /* Each may bring what one receive brings, of each connection. */

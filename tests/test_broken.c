@@ -20,7 +20,7 @@
 #include <cmocka.h>
 #include <liburing.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "wire.h"
 
 static struct wire w;

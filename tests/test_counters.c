@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "fake_engine.h"
-#include "util.h"
 #include "wire.h"
 
 enum { PATIENCE = 20000, BULK = 256 << 10 };

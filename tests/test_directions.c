@@ -17,9 +17,9 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "fake_engine.h"
 #include "hostile.h"
-#include "util.h"
 
 enum { ANSWER = 150000, PIECE = 10000 };
 

@@ -14,11 +14,11 @@
 #endif
 
 #include "asynctls.h"
-#include "engine_cpu.h"
+#include "engine/engine_cpu.h"
+#include "engine/known_answer.h"
 #include "evp_record.h"
-#include "keys.h"
-#include "known_answer.h"
-#include "record.h"
+#include "keys/keys.h"
+#include "record/record.h"
 
 static const struct {
 	const char *name, *driver;

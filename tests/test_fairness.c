@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
+#include "context/ctx.h"
 #include "crowd.h"
-#include "ctx.h"
 #include "fake_engine.h"
 
 enum { DEPTH = 32, SERVED = 16, MEMORY = 4 << 20 };

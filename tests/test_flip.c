@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "fake_engine.h"
-#include "keys.h"
+#include "keys/keys.h"
 #include "wire.h"
 
 enum { RECORDS = 6, LARGE = 16000, STREAM_MAX = LARGE + 1000 };

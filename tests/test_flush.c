@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "either.h"
 
 /* Fill the socket and what comes before it. */

@@ -17,12 +17,12 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 
-#include "cipher.h"
 #include "evp_record.h"
 #include "handed.h"
 #include "handoff_check.h"
-#include "keys.h"
-#include "record.h"
+#include "keys/keys.h"
+#include "record/cipher.h"
+#include "record/record.h"
 
 enum { SUITE = 0x00a8 }; /* TLS_PSK_WITH_AES_128_GCM_SHA256 */
 enum { SERVER_HELLO_DONE = 14, CLIENT_KEY_EXCHANGE = 16, FINISHED = 20 };

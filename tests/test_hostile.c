@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "hostile.h"
-#include "keys.h"
+#include "keys/keys.h"
 
 /* ---- What is no record ------------------------------------------------- */
 

@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
+#include "engine/hybrid.h"
 #include "fake_engine.h"
-#include "hybrid.h"
 #include "wire.h"
 
 enum { US = 1000, FULL = 1 << 14 };

@@ -19,7 +19,7 @@
 #include <openssl/hmac.h>
 
 #include "evp_record.h"
-#include "keys.h"
+#include "keys/keys.h"
 
 static const struct suite *aes128; /* TLS_AES_128_GCM_SHA256 */
 

@@ -24,11 +24,11 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
+#include "conn/rx.h"
+#include "conn/tx.h"
 #include "ends.h"
-#include "keys.h"
-#include "rx.h"
-#include "tx.h"
-#include "util.h"
+#include "keys/keys.h"
 #include "wire.h"
 
 /* ---- Memory that runs out ---------------------------------------------- */

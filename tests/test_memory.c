@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "wire.h"
 
 enum {

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "fake_engine.h"
 #include "wire.h"
 

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "ends.h"
 #include "fake_engine.h"
 #include "wire.h"

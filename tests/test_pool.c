@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "pool.h"
+#include "line/pool.h"
 
 /* in blocks for a record, of which a slab has four */
 enum { LIMIT = 20, BLOCK_SIZE = POOL_RECORD_BYTES };

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
-#include "util.h"
+#include "base/util.h"
+#include "context/ctx.h"
 #include "wire.h"
 
 enum { PATIENCE = 20000, CHUNK = 100000, MUCH = 4 << 20 };

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "queue.h"
+#include "line/queue.h"
 
 static struct slot_cache cache;
 static struct pool pool;

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "record.h"
+#include "record/record.h"
 
 static const struct record_format *tls13;
 

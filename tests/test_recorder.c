@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "fake_engine.h"
 #include "recorder.h"
 #include "wire.h"

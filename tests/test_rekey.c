@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "conn.h"
+#include "conn/conn.h"
 #include "hostile.h"
 
 static void send_update(int request)

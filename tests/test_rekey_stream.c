@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "fake_engine.h"
 #include "recorder.h"
 #include "rekeying.h"

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "ring.h"
+#include "io/ring.h"
 
 enum { MANY = 300, LARGE = 8 << 20, POOL_LEN = 4096 };
 

@@ -24,7 +24,7 @@
 #include <cmocka.h>
 #include <liburing.h>
 
-#include "ring.h"
+#include "io/ring.h"
 
 enum { SECOND = 1000000000, PATIENCE_S = 20, SLEEPERS = 40, TRIES = 200 };
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "secret.h"
+#include "base/secret.h"
 
 enum { MANY = 3000 };
 

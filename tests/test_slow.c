@@ -17,10 +17,10 @@
 #include <cmocka.h>
 
 #include "both.h"
-#include "ctx.h"
+#include "conn/rx.h"
+#include "conn/tx.h"
+#include "context/ctx.h"
 #include "either.h"
-#include "rx.h"
-#include "tx.h"
 
 static const uint8_t key_update[] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 1 };
 

@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "ends.h"
-#include "util.h"
 #include "wire.h"
 
 enum { BUF = 72 << 10, STREAM = 8 << 20, DUPLEX = 4 << 20, PATIENCE = 30000 };

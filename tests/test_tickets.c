@@ -17,7 +17,7 @@
 #include "asynctls.h"
 #include "handed.h"
 #include "handoff_check.h"
-#include "ticket.h"
+#include "openssl/ticket.h"
 
 static struct tls_context *ctx;
 

@@ -17,10 +17,10 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "base/util.h"
 #include "evp_record.h"
 #include "hostile.h"
-#include "keys.h"
-#include "util.h"
+#include "keys/keys.h"
 
 enum {
 	ECDHE_AES_128_GCM = 0xc02b,

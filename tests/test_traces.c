@@ -22,9 +22,9 @@
 #include <openssl/crypto.h>
 
 #include "asynctls.h"
-#include "conn.h"
+#include "conn/conn.h"
 #include "handoff_check.h"
-#include "keys.h"
+#include "keys/keys.h"
 #include "wire.h"
 
 /* ---- Needles ----------------------------------------------------------- */

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "hostile.h"
-#include "util.h"
 
 enum { SHORT_MS = 60 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "tls_pair.h"
 #include "certificate.h"
+#include "tls_pair.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -16,10 +16,10 @@
 #include <cmocka.h>
 
 #include "afalg_setup.h"
-#include "afalg_socket.h"
+#include "engine/afalg_socket.h"
+#include "engine/known_answer.h"
 #include "evp_record.h"
-#include "known_answer.h"
-#include "record.h"
+#include "record/record.h"
 
 enum {
 	FLIGHT = 64,

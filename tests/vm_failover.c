@@ -23,7 +23,7 @@
 #include <openssl/err.h>
 
 #include "accel_wire.h"
-#include "ctx.h"
+#include "context/ctx.h"
 #include "tls_pair.h"
 
 static void assert_exited(pid_t pid)

@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "afalg_probe.h"
 #include "afalg_setup.h"
-#include "record.h"
+#include "engine/afalg_probe.h"
+#include "record/record.h"
 
 static const uint8_t test_key[CIPHER_KEY_MAX];
 

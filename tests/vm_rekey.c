@@ -17,9 +17,9 @@
 
 #include "accel.h"
 #include "afalg_setup.h"
-#include "conn.h"
+#include "base/util.h"
+#include "conn/conn.h"
 #include "rekeying.h"
-#include "util.h"
 #include "wire.h"
 
 enum { LEN = 2 << 20, EVERY = 100000 };

@@ -26,10 +26,10 @@
 #include <cmocka.h>
 
 #include "accel.h"
-#include "ctx.h"
+#include "base/util.h"
+#include "context/ctx.h"
 #include "ends.h"
 #include "recorder.h"
-#include "util.h"
 #include "wire.h"
 
 enum {

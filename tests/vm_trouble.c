@@ -19,10 +19,10 @@
 
 #include "afalg_setup.h"
 #include "asynctls.h"
+#include "base/util.h"
 #include "both.h"
-#include "record.h"
+#include "record/record.h"
 #include "tls_pair.h"
-#include "util.h"
 #include "wire.h"
 
 enum { BURST = 512 << 10, ALERT_BAD_MAC = 20 };

@@ -16,10 +16,10 @@
 
 #include <cmocka.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "evp_record.h"
 #include "fake_engine.h"
-#include "keys.h"
+#include "keys/keys.h"
 #include "recorder.h"
 
 static const uint8_t our_secret[CIPHER_SECRET_MAX] = "our application traffic "

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #include "asynctls.h"
-#include "record.h"
+#include "record/record.h"
 
 struct keygen;
 struct fake_engine;

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ctx.h"
-#include "keys.h"
-#include "rx.h"
-#include "tx.h"
+#include "conn/rx.h"
+#include "conn/tx.h"
+#include "context/ctx.h"
+#include "keys/keys.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "ctx.h"
+#include "context/ctx.h"
 #include "fuzz.h"
 
 enum { MAX_DATA = 512 << 10 };

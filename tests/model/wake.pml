@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A model of lib/wake.c and of what calls it: ctx_mark(), ctx_step(),
- * ctx_block() and ctx_leave() in lib/ctx.c, run() and worker_watch() in
+ * A model of lib/context/wake.c and of what calls it: ctx_mark(), ctx_step(),
+ * ctx_block() and ctx_leave() in lib/context/ctx.c, run() and worker_watch() in
  * lib/worker.c. Names are theirs. What is changed there is to be changed here.
  *
  * One connection with a blocked reader and a blocked writer, a thread that waits

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* This library as an end of pump.c's streams: by its public calls alone. */
 #define _GNU_SOURCE 1
-#include "pump.h"
 #include "../../examples/common.h"
+#include "pump.h"
 
 #include <errno.h>
 #include <stdlib.h>

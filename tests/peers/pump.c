@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #define _GNU_SOURCE 1
-#include "pump.h"
 #include "../../examples/common.h"
 #include "../../examples/content.h"
+#include "pump.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+#include "openssl/ticket.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "base/util.h"
+#include "record/record.h"
+
+enum { HEADER = 4, RANDOM = 32 };
+enum { SHUT = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN };
+
+struct tickets {
+	SSL *ssl;
+	uint8_t random[RANDOM]; /* the client's: which handshake this is */
+	struct keygen *gen;
+	uint64_t seq;
+	size_t plain_max; /* content of a record */
+	uint8_t *waiting; /* messages */
+	size_t len, room;
+	size_t left;         /* of the last one, still to come */
+	bool skipping;       /* ... and not to be kept */
+	atomic_bool refused; /* OpenSSL wants no more */
+	/* between tickets_seal() and the end of tickets_feed() */
+	atomic_bool feeding;
+	uint8_t *sealed;
+	size_t sealed_len;
+};
+
+bool tickets_wanted(SSL *ssl)
+{
+	long mode = SSL_CTX_get_session_cache_mode(SSL_get_SSL_CTX(ssl));
+
+	return !SSL_is_server(ssl) && SSL_version(ssl) == TLS1_3_VERSION &&
+	       (mode & SSL_SESS_CACHE_CLIENT);
+}
+
+struct tickets *tickets_new(SSL *ssl, struct keygen *gen, uint64_t seq,
+			    size_t plain_max)
+{
+	struct tickets *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	SSL_up_ref(ssl);
+	t->ssl = ssl;
+	SSL_get_client_random(ssl, t->random, RANDOM);
+	t->gen = keygen_get(gen);
+	t->seq = seq;
+	t->plain_max = plain_max;
+	SSL_free_buffers(ssl);
+	atomic_init(&t->refused, false);
+	atomic_init(&t->feeding, false);
+	return t;
+}
+
+void tickets_let_go(struct tickets *t)
+{
+	if (!t)
+		return;
+	keygen_put(t->gen);
+	t->gen = NULL;
+}
+
+static void wipe(uint8_t *bytes, size_t len)
+{
+	if (bytes)
+		OPENSSL_cleanse(bytes, len);
+	free(bytes);
+}
+
+void tickets_free(struct tickets *t)
+{
+	if (!t)
+		return;
+	wipe(t->waiting, t->room);
+	wipe(t->sealed, t->sealed_len);
+	SSL_free(t->ssl);
+	free(t);
+}
+
+/* ---- What arrives ------------------------------------------------------ */
+
+static bool reserve(struct tickets *t, size_t more)
+{
+	size_t room = t->room ? t->room : 512;
+	uint8_t *bytes;
+
+	if (more > TICKETS_WAIT_MAX - t->len)
+		return false;
+	while (room < t->len + more)
+		room *= 2;
+	if (room == t->room)
+		return true;
+	bytes = malloc(room);
+	if (!bytes)
+		return false;
+	if (t->len)
+		memcpy(bytes, t->waiting, t->len);
+	wipe(t->waiting, t->room);
+	t->waiting = bytes;
+	t->room = room;
+	return true;
+}
+
+static void append(struct tickets *t, const uint8_t *bytes, size_t len)
+{
+	if (len)
+		memcpy(t->waiting + t->len, bytes, len);
+	t->len += len;
+}
+
+void tickets_begin(struct tickets *t, const uint8_t header[4], size_t len)
+{
+	if (!t)
+		return;
+	t->left = len;
+	t->skipping = atomic_load(&t->refused) || !reserve(t, HEADER + len);
+	if (!t->skipping)
+		append(t, header, HEADER);
+}
+
+void tickets_add(struct tickets *t, const uint8_t *bytes, size_t len)
+{
+	if (!t)
+		return;
+	t->left -= len;
+	if (!t->skipping)
+		append(t, bytes, len);
+}
+
+/* ---- Sealing ----------------------------------------------------------- */
+
+static bool seal(struct tickets *t, struct engine *engine,
+		 const uint8_t *content, size_t len)
+{
+	uint8_t *wire = t->sealed + t->sealed_len;
+	struct aead_op op = {
+		.seal = true,
+		.has_tail = true,
+		.tail = RECORD_HANDSHAKE,
+		.aad = wire,
+		.aad_len = RECORD_HEADER,
+		.in = content,
+		.in_len = len,
+		.out = wire + RECORD_HEADER,
+	};
+	bool done;
+
+	record_put_prefix(t->gen->format, wire, RECORD_HANDSHAKE, t->seq,
+			  len + 1 + RECORD_TAG);
+	record_nonce(op.nonce, t->gen->iv, t->seq);
+	done = keygen_submit(t->gen, engine, &op) == ENGINE_DONE && !op.result;
+	explicit_bzero(op.nonce, sizeof(op.nonce));
+	if (!done)
+		return false;
+	t->seq++;
+	t->sealed_len += len + RECORD_OVERHEAD;
+	return true;
+}
+
+static bool seal_all(struct tickets *t, struct engine *engine)
+{
+	size_t done, n;
+
+	for (done = 0; done < t->len; done += n) {
+		n = min_size(t->len - done, t->plain_max);
+		if (!seal(t, engine, t->waiting + done, n))
+			return false;
+	}
+	return true;
+}
+
+bool tickets_seal(struct tickets *t, struct engine *engine)
+{
+	size_t records;
+
+	if (!t || !t->len || t->left || atomic_load(&t->feeding))
+		return false;
+	records = t->len / t->plain_max + 1;
+	t->sealed = malloc(t->len + records * RECORD_OVERHEAD);
+	if (!t->sealed)
+		return false; /* another time */
+	t->sealed_len = 0;
+	if (!seal_all(t, engine))
+		atomic_store(&t->refused, true);
+	wipe(t->waiting, t->room);
+	t->waiting = NULL;
+	t->len = t->room = 0;
+	atomic_store(&t->feeding, true);
+	return true;
+}
+
+/* ---- Feeding ----------------------------------------------------------- */
+
+/* The application may have taken the SSL for another connection since. */
+static bool still_ours(SSL *ssl, const struct tickets *t)
+{
+	uint8_t random[RANDOM];
+
+	return SSL_get_shutdown(ssl) == SHUT && SSL_is_init_finished(ssl) &&
+	       SSL_get_client_random(ssl, random, RANDOM) == RANDOM &&
+	       !memcmp(random, t->random, RANDOM);
+}
+
+/*
+ * Has OpenSSL read them all? What it had decrypted before the hand-over comes
+ * first, and was handed over.
+ */
+static bool read_all(SSL *ssl)
+{
+	uint8_t scratch[512];
+	int n;
+
+	do {
+		n = SSL_read(ssl, scratch, sizeof(scratch));
+	} while (n > 0 || (SSL_get_error(ssl, n) == SSL_ERROR_WANT_READ &&
+			   BIO_pending(SSL_get_rbio(ssl)) > 0));
+	OPENSSL_cleanse(scratch, sizeof(scratch));
+	return SSL_get_error(ssl, n) == SSL_ERROR_WANT_READ;
+}
+
+/* ---- The BIO ----------------------------------------------------------- */
+
+/*
+ * Reads the records; what is written, an alert if OpenSSL has one to send, must
+ * not go to the socket. The application may ask it for the descriptor.
+ */
+struct records {
+	const uint8_t *at;
+	size_t left;
+	int fd;
+};
+
+static BIO_METHOD *method;
+
+static int records_read(BIO *bio, char *out, int len)
+{
+	struct records *from = BIO_get_data(bio);
+	size_t n = min_size((size_t)len, from->left);
+
+	BIO_clear_retry_flags(bio);
+	if (!n) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	memcpy(out, from->at, n);
+	from->at += n;
+	from->left -= n;
+	return (int)n;
+}
+
+static int records_write(BIO *bio, const char *in, int len)
+{
+	(void)bio, (void)in;
+	return len;
+}
+
+static long records_ctrl(BIO *bio, int command, long number, void *where)
+{
+	const struct records *from = BIO_get_data(bio);
+
+	(void)number;
+	switch (command) {
+	case BIO_C_GET_FD:
+		if (where)
+			*(int *)where = from->fd;
+		return from->fd;
+	case BIO_CTRL_PENDING:
+		return (long)from->left;
+	case BIO_CTRL_FLUSH:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static int records_create(BIO *bio)
+{
+	BIO_set_init(bio, 1);
+	return 1;
+}
+
+static void make_method(void)
+{
+	int type = BIO_get_new_index();
+
+	if (type < 0)
+		return;
+	type |= BIO_TYPE_DESCRIPTOR | BIO_TYPE_SOURCE_SINK;
+	method = BIO_meth_new(type, "session tickets");
+	if (!method)
+		return;
+	BIO_meth_set_read(method, records_read);
+	BIO_meth_set_write(method, records_write);
+	BIO_meth_set_ctrl(method, records_ctrl);
+	BIO_meth_set_create(method, records_create);
+}
+
+static BIO *bio_of(struct records *from)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	BIO *bio;
+
+	pthread_once(&once, make_method);
+	bio = method ? BIO_new(method) : NULL;
+	if (bio)
+		BIO_set_data(bio, from);
+	return bio;
+}
+
+/* ---- Reading from it --------------------------------------------------- */
+
+static bool read_from(SSL *ssl, BIO *records)
+{
+	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
+	bool done;
+
+	if (rbio)
+		BIO_up_ref(rbio);
+	if (wbio)
+		BIO_up_ref(wbio);
+	BIO_up_ref(records);
+	BIO_up_ref(records);
+	SSL_set0_rbio(ssl, records);
+	SSL_set0_wbio(ssl, records);
+	SSL_set_shutdown(ssl, 0);
+	done = read_all(ssl);
+	SSL_set_shutdown(ssl, SHUT);
+	SSL_set0_rbio(ssl, rbio);
+	SSL_set0_wbio(ssl, wbio);
+	return done;
+}
+
+static void ignore_info(const SSL *ssl, int where, int ret)
+{
+	(void)ssl, (void)where, (void)ret;
+}
+
+/* What the callback for messages was, nobody can ask. */
+static bool read_quietly(SSL *ssl, BIO *records)
+{
+	void (*info)(const SSL *, int, int) = SSL_get_info_callback(ssl);
+	bool done;
+
+	SSL_set_msg_callback(ssl, NULL);
+	SSL_set_info_callback(ssl, ignore_info);
+	done = read_from(ssl, records);
+	SSL_set_info_callback(ssl, info);
+	return done;
+}
+
+void tickets_feed(struct tickets *t, int fd)
+{
+	struct records from = { t->sealed, t->sealed_len, fd };
+	bool done = false;
+	BIO *records;
+
+	/* What this leaves in the error queue, SSL_get_error() would read. */
+	ERR_set_mark();
+	records = bio_of(&from);
+	if (records && still_ours(t->ssl, t)) {
+		done = read_quietly(t->ssl, records);
+		SSL_free_buffers(t->ssl);
+	}
+	BIO_free(records);
+	ERR_pop_to_mark();
+	wipe(t->sealed, t->sealed_len);
+	t->sealed = NULL;
+	if (!done)
+		atomic_store(&t->refused, true);
+	atomic_store(&t->feeding, false);
+}
