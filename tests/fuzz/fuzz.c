@@ -14,7 +14,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
 	(void)argv;
-	/* what fails in tests/wire.c is a finding, not an exit */
+	/* what fails in tests/support/wire.c is a finding, not an exit */
 	return setenv("CMOCKA_TEST_ABORT", "1", 1);
 }
 

@@ -14,7 +14,7 @@
  * One hold of the lock is one atomic step, since who does not have it sees
  * nothing of what is done under it. The ring's queue is not under the lock.
  *
- * tests/model.sh also has it find each of these faults:
+ * tests/system/model.sh also has it find each of these faults:
  *	OLD_MARK	a connection on the ready list is passed over, whoever
  *			is blocked in a call on it
  *	OLD_WATCH	nobody tells a worker that waits in the ring

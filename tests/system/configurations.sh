@@ -1,10 +1,10 @@
 #!/bin/bash
-# usage: tests/configurations.sh
+# usage: tests/system/configurations.sh
 # What packagers set: one kind of library only, optimization at link time. Each
 # configures with tests, and builds the library and a program that uses it.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 

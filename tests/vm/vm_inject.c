@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * As tests/test_inject.c, with a driver of the kernel's: every call for its
+ * As tests/unit/test_inject.c, with a driver of the kernel's: every call for its
  * sockets fails in turn, and every request. The CPU engine takes over. (Every
  * eleventh, unless ASYNCTLS_INJECT_STEP is 1: a minute then becomes five.)
  */

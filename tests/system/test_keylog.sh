@@ -8,11 +8,11 @@
 set -u
 
 build=${1:?usage: test_keylog.sh BUILD_DIR}
-source_dir=$(cd "$(dirname "$0")/.." && pwd)
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 bytes=1000000
 
-# shellcheck source=tests/tap.sh
-. "$source_dir/tests/tap.sh"
+# shellcheck source=tests/system/tap.sh
+. "$source_dir/tests/system/tap.sh"
 chmod 755 "$tmp" # dumpcap may drop its rights
 
 skip_all()

@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: tests/test_bench.sh BUILD_DIR
+# usage: tests/system/test_bench.sh BUILD_DIR
 # The programs of the benchmark do what bench/run relies on: every workload of
 # every library ends, with one line of JSON that has its numbers in it, and what
 # cannot be is refused with words.

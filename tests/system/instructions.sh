@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: tests/instructions.sh BUILD_DIR
+# usage: tests/system/instructions.sh BUILD_DIR
 # A sealed record of 16 KiB costs at most 3,000 instructions outside the AEAD:
 # bulk data through tls_write() under callgrind, less what libIPSec_MB or
 # libgcrypt executes. (With that alone 3,500: it has no handle between records.)

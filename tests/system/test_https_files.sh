@@ -7,10 +7,10 @@
 set -u
 
 build=${1:?usage: test_https_files.sh BUILD_DIR}
-source_dir=$(cd "$(dirname "$0")/.." && pwd)
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 server=$build/examples/https-files
-# shellcheck source=tests/tap.sh
-. "$source_dir/tests/tap.sh"
+# shellcheck source=tests/system/tap.sh
+. "$source_dir/tests/system/tap.sh"
 
 if ! command -v curl >/dev/null; then
 	echo "1..0 # SKIP no curl"
@@ -79,7 +79,7 @@ value_of()
 
 client()
 {
-	timeout 60 /usr/bin/python3 "$source_dir/tests/https_client.py" "$port" \
+	timeout 60 /usr/bin/python3 "$source_dir/tests/system/https_client.py" "$port" \
 		"$@"
 }
 

@@ -3,7 +3,7 @@
  * Every public call, in one table: beside a KeyUpdate in another thread (the
  * thread sanitizer says what it thinks of that), in a forked child, and in
  * another thread than a loop's own. With --names it prints what the table has;
- * tests/gate.sh compares that with what the library exports.
+ * tests/system/gate.sh compares that with what the library exports.
  */
 #include <errno.h>
 #include <fcntl.h>

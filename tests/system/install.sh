@@ -1,10 +1,10 @@
 #!/bin/bash
-# usage: tests/install.sh BUILD_DIR
+# usage: tests/system/install.sh BUILD_DIR
 # Install into an empty prefix, look at what is there, and build and run the
 # program in README.md against it, with the shared and with the static library.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(cd "$1" && pwd)
 tmp=$(mktemp -d)
 server=

@@ -36,7 +36,7 @@ struct wire_options {
 	const char *driver;	  /* of a real kernel's engine */
 	bool no_cpu;		  /* then nothing stands in for it */
 	bool tcp;		  /* over loopback instead of a socket pair */
-	bool not_recorded;	  /* else by tests/recorder.h */
+	bool not_recorded;	  /* else by tests/support/recorder.h */
 	enum tls_hybrid hybrid;
 };
 

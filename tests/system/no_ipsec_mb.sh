@@ -1,10 +1,10 @@
 #!/bin/bash
-# usage: tests/no_ipsec_mb.sh BUILD_DIR
+# usage: tests/system/no_ipsec_mb.sh BUILD_DIR
 # Where intel-ipsec-mb does not exist the library builds with libgcrypt alone,
 # and it carries what an echo server is sent; with neither it does not configure.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 tmp=$(mktemp -d)
 server=
 trap '[[ ! $server ]] || kill "$server"; rm -rf "$tmp"' EXIT

@@ -7,12 +7,12 @@
 set -u
 
 build=${1:?usage: test_examples.sh BUILD_DIR}
-source_dir=$(cd "$(dirname "$0")/.." && pwd)
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 server=$build/examples/echo-server
 client=$build/examples/echo-client
 openssl_echo=$build/tests/openssl_echo
-# shellcheck source=tests/tap.sh
-. "$source_dir/tests/tap.sh"
+# shellcheck source=tests/system/tap.sh
+. "$source_dir/tests/system/tap.sh"
 
 start_server()
 {
@@ -224,7 +224,7 @@ handshake_failures()
 
 edge_peer()
 {
-	timeout 60 /usr/bin/python3 "$source_dir/tests/edge_peer.py" "$@"
+	timeout 60 /usr/bin/python3 "$source_dir/tests/system/edge_peer.py" "$@"
 }
 
 # It is no fault of OpenSSL's or of anybody's: the words must not send one
@@ -246,7 +246,7 @@ head -c 3333333 /dev/urandom >"$tmp/file"
 : >"$tmp/empty"
 if [ ! -x "$openssl_echo" ]; then
 	openssl_echo=$tmp/openssl_echo
-	${CC:-cc} -O2 -o "$openssl_echo" "$source_dir/tests/openssl_echo.c" \
+	${CC:-cc} -O2 -o "$openssl_echo" "$source_dir/tests/system/openssl_echo.c" \
 		-lssl -lcrypto || exit 99
 fi
 

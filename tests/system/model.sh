@@ -4,7 +4,7 @@
 # verification that finds nothing means something. Needs spin and gcc.
 set -euo pipefail
 
-model=$(cd "$(dirname "${BASH_SOURCE[0]}")/model" && pwd)/wake.pml
+model=$(cd "$(dirname "${BASH_SOURCE[0]}")/../model" && pwd)/wake.pml
 command -v spin >/dev/null || {
 	echo "no spin: scripts/deps test"
 	exit 77

@@ -3,15 +3,15 @@
 # the last column of its tables.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 checked=0 wrong=0
 
 # shellcheck disable=SC2016	# backquotes as such
 while read -r name; do
 	checked=$((checked + 1))
 	if [[ $name == *.sh ]]; then
-		[[ -x $root/tests/$name ]] && continue
-	elif grep -qE "[^a-z0-9_]$name\(void" "$root"/tests/*.c; then
+		[[ -x $root/tests/system/$name ]] && continue
+	elif grep -qE "[^a-z0-9_]$name\(void" "$root"/tests/{unit,vm}/*.c; then
 		continue
 	fi
 	echo "not ok - docs/protocol.md names $name, which is no test"

@@ -11,10 +11,10 @@
 set -u
 
 build=${1:?usage: interop.sh BUILD_DIR}
-source_dir=$(cd "$(dirname "$0")/.." && pwd)
+source_dir=$(cd "$(dirname "$0")/../.." && pwd)
 peers=$build/tests/peers
-# shellcheck source=tests/tap.sh
-. "$source_dir/tests/tap.sh"
+# shellcheck source=tests/system/tap.sh
+. "$source_dir/tests/system/tap.sh"
 
 # peer, version, ciphers | flags of ours | flags of the peer
 #

@@ -1,11 +1,11 @@
 #!/bin/bash
-# usage: tests/manual.sh BUILD_DIR
+# usage: tests/system/manual.sh BUILD_DIR
 # Every call that the shared library exports is in the header and in the manual,
 # with the same prototype, and nothing else is. Prints TAP.
 set -euo pipefail
 export LC_ALL=C
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(cd "$1" && pwd)
 library=$build/lib/libasynctls.so
 page=$root/man/asynctls.3

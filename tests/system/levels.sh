@@ -4,7 +4,7 @@
 # #include lines.
 set -euo pipefail
 
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")/../lib" && pwd)
+lib=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../lib" && pwd)
 
 declare -A level=(
 	[base]=0 [io]=1 [record]=1 [engine]=2 [keys]=3 [line]=4 [openssl]=5
@@ -29,7 +29,7 @@ for file in "$lib"/*/*.[ch]; do
 	name=${file#"$lib"/}
 	folder=${name%%/*} module=${name%.*}
 	if [[ ! ${level[$folder]:-} ]]; then
-		complain "$folder/ is on no level: add it to tests/levels.sh"
+		complain "$folder/ is on no level: add it to tests/system/levels.sh"
 		continue
 	fi
 	while read -r used; do

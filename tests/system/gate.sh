@@ -1,5 +1,5 @@
 #!/bin/bash
-# tests/test_gate.c makes every call that the library exports.
+# tests/unit/test_gate.c makes every call that the library exports.
 set -euo pipefail
 
 build=$1
@@ -8,7 +8,7 @@ exported=$(nm -D --defined-only "$build/lib/libasynctls.so" |
 made=$("$build/tests/test_gate" --names | sort)
 
 if [[ $exported != "$made" ]]; then
-	echo "not ok - exported (<) is not what tests/test_gate.c calls (>):"
+	echo "not ok - exported (<) is not what tests/unit/test_gate.c calls (>):"
 	diff <(echo "$exported") <(echo "$made") || true
 	exit 1
 fi
