@@ -9,6 +9,8 @@
 #include "api/takeover.h"
 #include "base/error.h"
 #include "base/sized.h"
+#include "context/ctx_life.h"
+#include "context/ctx_members.h"
 #include "engine/engine_afalg.h"
 #include "openssl/handoff.h"
 #include "openssl/ticket.h"

@@ -7,7 +7,7 @@
 #ifndef ASYNCTLS_CALL_H
 #define ASYNCTLS_CALL_H
 
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 
 /* In now_ns() time; UINT64_MAX for a time-out of -1. */
 uint64_t call_deadline(int timeout_ms);

@@ -7,6 +7,7 @@
 
 #include "api/call.h"
 #include "base/error.h"
+#include "context/ctx_members.h"
 #include "openssl/handoff.h"
 #include "openssl/ticket.h"
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/sized.h"
+#include "context/ctx_members.h"
 #include "openssl/handoff.h"
 
 /* ---- Proof that keys and sequence numbers are in step ------------------- */

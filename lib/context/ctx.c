@@ -2,15 +2,12 @@
 #include "context/ctx.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/thread.h"
-#include "context/worker.h"
 #include "engine/engine_afalg.h"
 
 /*
@@ -18,8 +15,6 @@
  * not keep a call for ever.
  */
 enum { ROUNDS = 8 };
-
-/* ---- Moving on --------------------------------------------------------- */
 
 static void signal_app(struct tls_context *ctx)
 {
@@ -55,12 +50,7 @@ void ctx_destroy_conn(struct tls_conn *conn)
 	free(conn);
 }
 
-/*
- * A connection is closed, but what an engine writes to stays its own until the
- * engine is done, and is counted until then. (Operations of a ring that broke
- * down are never done.)
- */
-static void release(struct tls_conn *conn)
+void ctx_release(struct tls_conn *conn)
 {
 	if (!conn->tx.queue.in_flight && !conn->rx.queue.in_flight &&
 	    !conn->tx.sending && !conn->rx.receiving)
@@ -77,7 +67,7 @@ static void advance_all(struct tls_context *ctx)
 			container_of(node, struct tls_conn, todo);
 
 		if (conn->gone) {
-			release(conn);
+			ctx_release(conn);
 			continue;
 		}
 		conn_advance(conn);
@@ -330,267 +320,4 @@ bool ctx_block(struct tls_context *ctx, struct tls_conn *conn, unsigned await,
 	wait_for(ctx, conn, await, ns);
 	ctx_step(ctx);
 	return true;
-}
-
-/* ---- Entering and leaving ---------------------------------------------- */
-
-/* before the call under way */
-static _Thread_local int cancel_state THREAD_NEAR;
-
-int ctx_refuse_fork(void)
-{
-	return error_set(-EPERM, "this process was forked from the one the "
-			 "context belongs to");
-}
-
-/* The worker makes way for those who knock; the mutex alone is not so fair. */
-static void lock(struct tls_context *ctx)
-{
-	if (pthread_mutex_trylock(&ctx->lock) == 0)
-		return;
-	ctx->knocking++;
-	pthread_mutex_lock(&ctx->lock);
-	ctx->knocking--;
-}
-
-int ctx_enter(struct tls_context *ctx)
-{
-	if (!*ctx->not_forked)
-		return ctx_refuse_fork();
-	if (ctx->kind == TLS_CONTEXT_LOOP && !thread_is_mine(ctx->owner))
-		return error_set(-EPERM, "a TLS_CONTEXT_LOOP belongs to the "
-				 "thread that created it: if that has ended, "
-				 "tls_context_adopt()");
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	if (ctx->kind == TLS_CONTEXT_WORKER)
-		lock(ctx);
-	return 0;
-}
-
-/* The lock is as mutable as the state that it protects. */
-static struct tls_context *mutable(const struct tls_context *ctx)
-{
-	return (struct tls_context *)(uintptr_t)ctx;
-}
-
-int ctx_look(const struct tls_context *ctx)
-{
-	return ctx_enter(mutable(ctx));
-}
-
-void ctx_look_away(const struct tls_context *ctx)
-{
-	if (ctx->kind == TLS_CONTEXT_WORKER)
-		pthread_mutex_unlock(&mutable(ctx)->lock);
-	pthread_setcancelstate(cancel_state, NULL);
-}
-
-bool ctx_comes_back(const struct tls_context *ctx)
-{
-	return ctx->kind == TLS_CONTEXT_LOOP ||
-	       (ctx->in_turn && pthread_equal(ctx->turn, pthread_self()));
-}
-
-static void leave_worker(struct tls_context *ctx)
-{
-	if (ctx->core.dispatch.kernel || !ctx_comes_back(ctx))
-		ctx_submit(ctx);
-	ctx->last_call = now_ns();
-	worker_watch(ctx);
-	wake_send(&ctx->wake);
-}
-
-void ctx_leave(struct tls_context *ctx)
-{
-	if (ctx->kind == TLS_CONTEXT_WORKER)
-		leave_worker(ctx);
-	ctx_look_away(ctx);
-}
-
-int ctx_enter_conn(struct tls_conn *conn)
-{
-	return ctx_enter(conn->ctx);
-}
-
-void ctx_leave_conn(struct tls_conn *conn)
-{
-	ctx_mark(conn->ctx, conn);
-	ctx_leave(conn->ctx);
-}
-
-/* ---- Connections ------------------------------------------------------- */
-
-void ctx_add(struct tls_context *ctx, struct tls_conn *conn)
-{
-	conn->ctx = ctx;
-	list_move_tail(&ctx->conns, &conn->all);
-	ctx->core.stats.connections++;
-	ctx->core.stats.connections_now++;
-	list_add_once(&ctx->core.todo, &conn->todo);
-}
-
-static bool in_flight(const struct tls_conn *conn)
-{
-	return conn->rx.receiving || conn->tx.sending;
-}
-
-static void cancel(struct tls_context *ctx, struct tls_conn *conn)
-{
-	if (conn->rx.receiving)
-		ring_cancel(ctx->core.ring, &conn->rx.recv_op);
-	if (conn->tx.sending)
-		ring_cancel(ctx->core.ring, &conn->tx.send_op);
-}
-
-/* Nothing is to be started again that is cancelled now. */
-static void begin_closing(struct tls_conn *conn)
-{
-	conn->closing = true;
-	rx_stop(&conn->rx);
-	tx_stop(&conn->tx);
-	list_remove(&conn->held);
-}
-
-/*
- * A receive left in flight would keep the socket open after the application
- * has closed its descriptor, and a send would read memory that is gone. Where
- * the ring has broken down, that is for ctx_free().
- */
-static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
-{
-	begin_closing(conn);
-	while (in_flight(conn) && !ctx->error) {
-		cancel(ctx, conn);
-		ctx_submit(ctx);
-		if (in_flight(conn))
-			ctx_block(ctx, conn, 0, now_ns() + NS_PER_MS);
-	}
-}
-
-/* It is the context's no more, but to be released. */
-static void let_go(struct tls_context *ctx, struct tls_conn *conn)
-{
-	list_remove(&conn->ready);
-	ctx->worker_saw = NULL; /* the memory may become another's */
-	list_move_tail(&ctx->gone, &conn->all);
-	ctx->core.stats.connections_now--;
-	conn->gone = true;
-	release(conn);
-}
-
-ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn)
-{
-	ssize_t ret;
-
-	end_operations(ctx, conn);
-	ret = conn->writing.error ? conn_check_writing(conn) :
-				    (ssize_t)conn->tx.unsent;
-	let_go(ctx, conn);
-	ctx_step(ctx); /* others may wait for its memory */
-	return ret;
-}
-
-/* Returns whether there was anything to be cancelled. */
-static bool cancel_all(struct tls_context *ctx, const struct list *conns)
-{
-	struct list *node;
-	bool any = false;
-
-	for (node = conns->next; node != conns; node = node->next) {
-		struct tls_conn *conn =
-			container_of(node, struct tls_conn, all);
-
-		cancel(ctx, conn);
-		any |= in_flight(conn);
-	}
-	return any;
-}
-
-static void remove_some(struct tls_context *ctx, struct list *conns)
-{
-	struct list *node;
-
-	ctx_submit(ctx);
-	for (node = conns->next; node != conns; node = node->next)
-		begin_closing(container_of(node, struct tls_conn, all));
-	while (cancel_all(ctx, conns) && !ctx->error) {
-		if (ring_submit(ctx->core.ring) || !ctx_step(ctx))
-			ctx_block(ctx, NULL, 0, now_ns() + NS_PER_MS);
-	}
-	while (!list_empty(conns)) {
-		struct tls_conn *conn =
-			container_of(conns->next, struct tls_conn, all);
-
-		descriptor_release(&conn->descriptor);
-		let_go(ctx, conn);
-	}
-}
-
-/*
- * So many at a time share system calls, and their alerts memory. The latest
- * first: the kernel looks for operations in lists that begin with those.
- */
-void ctx_remove_all(struct tls_context *ctx)
-{
-	enum { AT_ONCE = 128 };
-	struct list some;
-
-	while (!list_empty(&ctx->conns)) {
-		unsigned n = 0;
-
-		list_init(&some);
-		while (n++ < AT_ONCE && !list_empty(&ctx->conns)) {
-			struct list *last = ctx->conns.prev;
-
-			conn_shutdown(container_of(last, struct tls_conn, all));
-			list_move_tail(&some, last);
-		}
-		remove_some(ctx, &some);
-	}
-}
-
-static bool store(struct tls_context *ctx, struct tls_conn *conn,
-		  struct tls_event *event)
-{
-	unsigned events = conn_events(conn);
-
-	if (!events) {
-		list_remove(&conn->ready);
-		if (conn->wants_room) /* somebody else has had it */
-			tx_await_memory(&conn->tx);
-		return false;
-	}
-	*event = (struct tls_event){ conn, conn->data, events };
-	if (events & TLS_WRITABLE)
-		conn->wants_room = conn->wants_flush = false;
-	if (events & TLS_CLOSED) {
-		conn->end_told |= conn->reading.error || conn->rx.closed;
-		conn->fault_told |= conn->writing.error != 0;
-	}
-	list_move_tail(&ctx->ready, &conn->ready);
-	return true;
-}
-
-static void clear_signal(struct tls_context *ctx)
-{
-	uint64_t count;
-
-	if (ctx->signalled && !ctx->error)
-		ctx->signalled =
-			read(ctx->event.fd, &count, sizeof(count)) < 0;
-}
-
-int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max)
-{
-	struct list *node;
-	int n = 0;
-
-	clear_signal(ctx);
-	/* connections stored queue up again behind the mark */
-	list_move_tail(&ctx->ready, &ctx->ready_end);
-	while (n < max && (node = ctx->ready.next) != &ctx->ready_end)
-		n += store(ctx, container_of(node, struct tls_conn, ready),
-			   &events[n]);
-	list_remove(&ctx->ready_end);
-	return n;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The context: joins connections, ring and engines, and is where completions
- * are acted upon, where calls wait, and where the worker works.
+ * are acted upon and where calls wait. What is built on that: ctx_members.h,
+ * worker.h, ctx_gate.h and ctx_life.h.
  *
  * Of the two kinds, TLS_CONTEXT_LOOP has one thread and no lock. In a
  * TLS_CONTEXT_WORKER every call holds the lock, except while it waits in the
@@ -54,46 +55,25 @@ struct tls_context {
 	bool signalled;
 };
 
-int ctx_new(struct tls_context **out, const struct tls_config *config);
-/* Every connection must be gone. */
-void ctx_free(struct tls_context *ctx);
-
-/*
- * Around every public call. ctx_enter() returns 0 or -EPERM (in a forked
- * child, or in another thread than a loop's own). In between, the thread is not
- * cancelled: it would leave the lock held. ctx_leave() submits what is
- * queued, in a worker context, and has the worker watch what is left behind.
- */
-int ctx_enter(struct tls_context *ctx);
-/* -EPERM, with words. */
-int ctx_refuse_fork(void);
-void ctx_leave(struct tls_context *ctx);
-/*
- * The same around a call that concerns a connection, and may change what is
- * waited for or to be reported of it.
- */
-int ctx_enter_conn(struct tls_conn *conn);
-void ctx_leave_conn(struct tls_conn *conn);
-/*
- * The same around a call that only looks: it leaves nothing to be submitted,
- * and does not count as the application's coming by.
- */
-int ctx_look(const struct tls_context *ctx);
-void ctx_look_away(const struct tls_context *ctx);
-
-/*
- * Is the caller a thread that calls tls_context_wait() soon? What it queues may
- * be left to that call, so that many connections share a system call: a loop's
- * owner, and who has several events to handle. (The worker submits what is left
- * too long.)
- */
-bool ctx_comes_back(const struct tls_context *ctx);
-
 /*
  * 0, or with words the context's lasting error: after that no operation starts
  * or ends, and every connection has failed with it.
  */
 int ctx_error(const struct tls_context *ctx);
+
+/* Nothing that anybody waits for will come: the ring's lasting error. */
+void ctx_break_down(struct tls_context *ctx, int error);
+
+/* Note that a connection may have events to report. */
+void ctx_mark(struct tls_context *ctx, struct tls_conn *conn);
+/* Free a connection of which nothing is in flight. */
+void ctx_destroy_conn(struct tls_conn *conn);
+/*
+ * Free a connection that is closed, but for what an engine writes to: that stays
+ * its own until the engine is done, and is counted until then. (Operations of a
+ * ring that broke down are never done.)
+ */
+void ctx_release(struct tls_conn *conn);
 
 /*
  * Act on what has completed; returns how much that was. Never waits, and leaves
@@ -139,26 +119,5 @@ void ctx_wait_ring(struct tls_context *ctx, int64_t ns);
  */
 enum { CTX_TRIM_NS = 100 * NS_PER_MS };
 int64_t ctx_limit_wait(struct tls_context *ctx, int64_t ns);
-
-void ctx_add(struct tls_context *ctx, struct tls_conn *conn);
-/* Free a connection of which nothing is in flight. */
-void ctx_destroy_conn(struct tls_conn *conn);
-/* Nothing that anybody waits for will come: the ring's lasting error. */
-void ctx_break_down(struct tls_context *ctx, int error);
-/*
- * End a connection's use of its socket, and free it once no engine has a record
- * of it. Returns its error, or how many application bytes were not sent.
- */
-ssize_t ctx_remove(struct tls_context *ctx, struct tls_conn *conn);
-/* Close all connections as by tls_close(conn, 0), at one stroke. */
-void ctx_remove_all(struct tls_context *ctx);
-
-/* What tls_context_adopt() does. */
-int ctx_adopt(struct tls_context *ctx);
-
-/* Note that a connection may have events to report. */
-void ctx_mark(struct tls_context *ctx, struct tls_conn *conn);
-/* Store the events there are; those not stored keep their turn. */
-int ctx_collect(struct tls_context *ctx, struct tls_event *events, int max);
 
 #endif

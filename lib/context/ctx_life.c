@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A context's creation, end, and another owner. */
+#include "context/ctx_life.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/thread.h"
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 #include "context/worker.h"
 
 enum {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A model of lib/context/wake.c and of what calls it: ctx_mark(), ctx_step(),
- * ctx_block() and ctx_leave() in lib/context/ctx.c, run() and worker_watch() in
- * lib/worker.c. Names are theirs. What is changed there is to be changed here.
+ * A model of lib/context/wake.c and of what calls it: ctx_mark(), ctx_step() and
+ * ctx_block() in lib/context/ctx.c, ctx_leave() in ctx_gate.c, run() and
+ * worker_watch() in worker.c. Names are theirs. What is changed there is to be
+ * changed here.
  *
  * One connection with a blocked reader and a blocked writer, a thread that waits
  * for events, a worker that waits for a socket that takes nothing, threads that

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 
 enum { FIRST_ROOM = 1 << 10 };
 

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 #include "evp_record.h"
 #include "fake_engine.h"
 #include "keys/keys.h"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 #include "ends.h"
 #include "fake_engine.h"
 #include "wire.h"

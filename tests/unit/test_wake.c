@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 #include "ends.h"
 #include "fake_engine.h"
 #include "handed.h"

@@ -27,7 +27,7 @@
 
 #include "accel.h"
 #include "base/util.h"
-#include "context/ctx.h"
+#include "context/ctx_gate.h"
 #include "ends.h"
 #include "recorder.h"
 #include "wire.h"
