@@ -7,9 +7,15 @@
 #define ASYNCTLS_AFALG_PROBE_H
 
 #include "engine/afalg_socket.h"
-#include "engine/engine_afalg.h"
+#include "engine/engine.h"
 
 struct ring;
+
+struct afalg_options {
+	const char *driver;	/* cra_driver_name, NULL: the kernel's choice */
+	bool any_driver;	/* also synchronous drivers and wrappers */
+	unsigned max_sockets;	/* operation sockets open at once */
+};
 
 /* What was found out about one cipher. */
 struct afalg_choice {

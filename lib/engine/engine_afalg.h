@@ -14,15 +14,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
+#include "engine/afalg_probe.h"
 
 struct ring;
-
-struct afalg_options {
-	const char *driver;	/* cra_driver_name, NULL: the kernel's choice */
-	bool any_driver;	/* also synchronous drivers and wrappers */
-	unsigned max_sockets;	/* operation sockets open at once */
-};
 
 struct afalg_stats {
 	unsigned sockets_now;

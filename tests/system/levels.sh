@@ -14,7 +14,6 @@ declare -A level=(
 # source of the other.
 declare -A also=(
 	[conn/feed.c:conn/rx]=1
-	[engine/engine_afalg.c:engine/afalg_probe]=1
 )
 
 checked=0 wrong=0
