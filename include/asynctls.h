@@ -154,6 +154,18 @@ enum tls_hybrid {
 	TLS_HYBRID_OFF, /* all to the kernel engine while it is well */
 };
 
+/* How a context sends and receives. */
+enum tls_io {
+	/* io_uring where it works, else poll; tls_context_describe() says why */
+	TLS_IO_AUTO,
+	TLS_IO_URING,
+	/*
+	 * epoll and non-blocking calls, and Linux AIO for AF_ALG: in containers
+	 * that forbid io_uring, and wherever else there is none.
+	 */
+	TLS_IO_POLL,
+};
+
 /*
  * Zero in any field means its default. Fields will only be added at the end, and
  * size tells what a program knew of: a library that knows more of them takes the
@@ -240,6 +252,8 @@ struct tls_config {
 	 * see tls_conn_set_send_window(). 2 * depth full records (1 MiB).
 	 */
 	size_t send_window;
+	/* The environment variable ASYNCTLS_IO (auto, uring, poll) overrides it. */
+	enum tls_io io;
 };
 #define TLS_CONFIG_INIT ASYNCTLS_INIT(tls_config)
 

@@ -207,13 +207,24 @@ int tls_conn_want(struct tls_conn *conn, unsigned events)
 	return 0;
 }
 
+static int describe_io(const struct tls_context *ctx, char *buf, size_t len)
+{
+	const char *why, *name = ring_name(ctx->core.ring, &why);
+
+	return snprintf(buf, len, "sockets: %s%s%s\n", name,
+			why ? "; not io_uring: " : "", why ? why : "");
+}
+
 int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
 {
 	int ret = ctx_look(ctx);
+	size_t at;
 
 	if (ret)
 		return ret;
-	ret = choice_describe(&ctx->choice, buf, len);
+	ret = describe_io(ctx, buf, len);
+	at = min_size((size_t)ret, len);
+	ret += choice_describe(&ctx->choice, len ? buf + at : NULL, len - at);
 	ctx_look_away(ctx);
 	return ret;
 }

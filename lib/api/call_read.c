@@ -30,7 +30,7 @@ static void settle(struct tls_conn *conn)
 	struct tls_context *ctx = conn->ctx;
 
 	conn_advance(conn);
-	ctx_step(ctx);
+	ctx_settle(ctx);
 	ctx_mark(ctx, conn);
 }
 

@@ -107,9 +107,10 @@ int ctx_error(const struct tls_context *ctx)
 	if (!ctx->error)
 		return 0;
 	return error_set(ctx->error, "the kernel takes no more work from this "
-			 "context (io_uring_enter: %s): has a sandbox "
-			 "forbidden it, or closefrom() closed its descriptor? "
-			 "Free it and create another", strerror(-ctx->error));
+			 "context (%s: %s): has a sandbox forbidden it, or "
+			 "closefrom() closed its descriptor? Free it and create "
+			 "another", ring_name(ctx->core.ring, NULL),
+			 strerror(-ctx->error));
 }
 
 void ctx_break_down(struct tls_context *ctx, int error)
@@ -119,7 +120,8 @@ void ctx_break_down(struct tls_context *ctx, int error)
 
 	ctx->error = error;
 	snprintf(words, sizeof(words), "the kernel takes no more work from the "
-		 "context (io_uring_enter: %s)", strerror(-error));
+		 "context (%s: %s)", ring_name(ctx->core.ring, NULL),
+		 strerror(-error));
 	for (node = ctx->conns.next; node != &ctx->conns; node = node->next) {
 		struct tls_conn *conn =
 			container_of(node, struct tls_conn, all);
@@ -156,6 +158,12 @@ static unsigned step_once(struct tls_context *ctx)
 }
 
 unsigned ctx_step(struct tls_context *ctx)
+{
+	ring_look(ctx->core.ring);
+	return ctx_settle(ctx);
+}
+
+unsigned ctx_settle(struct tls_context *ctx)
 {
 	unsigned total = 0, n, rounds = 0;
 
@@ -313,11 +321,11 @@ bool ctx_block(struct tls_context *ctx, struct tls_conn *conn, unsigned await,
 		if (conn)
 			ctx_mark(ctx, conn); /* the caller has changed it */
 		ctx_submit(ctx);
-		ctx_step(ctx);
+		ctx_settle(ctx);
 		if (epoch != ctx->wake.epoch)
 			return true; /* maybe what the caller waits for */
 	}
 	wait_for(ctx, conn, await, ns);
-	ctx_step(ctx);
+	ctx_settle(ctx);
 	return true;
 }

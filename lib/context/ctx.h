@@ -80,6 +80,8 @@ void ctx_release(struct tls_conn *conn);
  * what comes faster than it is done to the next call.
  */
 unsigned ctx_step(struct tls_context *ctx);
+/* The same without asking the kernel for what may have come meanwhile. */
+unsigned ctx_settle(struct tls_context *ctx);
 /*
  * False if ctx_step() has more to do. While another thread is being woken the
  * wake itself lies in the ring: that thread will see to it, and to the rest.

@@ -41,6 +41,32 @@ static int check(const struct tls_config *config)
 	return 0;
 }
 
+/* The environment's word, where it has one. */
+static int choose_io(enum ring_io *io, const struct tls_config *config)
+{
+	static const char *const names[] = {
+		[RING_AUTO] = "auto", [RING_URING] = "uring",
+		[RING_POLL] = "poll",
+	};
+	const char *name = secure_getenv("ASYNCTLS_IO");
+	int i;
+
+	if (config->io > TLS_IO_POLL)
+		return error_set(-EINVAL, "tls_config.io: %d is none of its "
+				 "values", (int)config->io);
+	*io = (enum ring_io)config->io;
+	if (!name || !*name)
+		return 0;
+	for (i = RING_AUTO; i <= RING_POLL; i++) {
+		if (strcmp(name, names[i]) == 0) {
+			*io = (enum ring_io)i;
+			return 0;
+		}
+	}
+	return error_set(-EINVAL, "ASYNCTLS_IO=%s: there is no such way to "
+			 "the socket; use auto, uring or poll", name);
+}
+
 static int make_fork_guard(struct tls_context *ctx)
 {
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -135,8 +161,9 @@ static int start_alarm(struct tls_context *ctx)
 				 "(ulimit -n)", strerror(-ret));
 	ret = ring_submit(ctx->core.ring);
 	if (ret && ret != -EAGAIN)
-		return error_set(ret, "io_uring_enter: %s: is it forbidden by "
-				 "a seccomp profile?", strerror(-ret));
+		return error_set(ret, "%s: %s: is it forbidden by a seccomp "
+				 "profile?", ring_name(ctx->core.ring, NULL),
+				 strerror(-ret));
 	return 0;
 }
 
@@ -146,13 +173,17 @@ static int start(struct tls_context *ctx, const struct tls_config *config)
 							      RING_SHARED;
 	struct core *core = &ctx->core;
 	const char *why;
+	enum ring_io io = RING_AUTO;
 	int ret = make_fork_guard(ctx);
 
 	if (!ret)
 		ret = open_keylog(core, config->keylog_file);
 	if (ret)
 		return ret;
-	ret = ring_new(&core->ring, kind, &why);
+	ret = choose_io(&io, config);
+	if (ret)
+		return ret;
+	ret = ring_new(&core->ring, kind, io, &why);
 	if (ret)
 		return error_set(ret, "%s", why);
 	ctx->wake.ring = core->ring;

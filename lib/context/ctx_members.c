@@ -54,6 +54,7 @@ static void end_operations(struct tls_context *ctx, struct tls_conn *conn)
 static void let_go(struct tls_context *ctx, struct tls_conn *conn)
 {
 	list_remove(&conn->ready);
+	ring_forget(ctx->core.ring, conn->fd);
 	ctx->worker_saw = NULL; /* the memory may become another's */
 	list_move_tail(&ctx->gone, &conn->all);
 	ctx->core.stats.connections_now--;

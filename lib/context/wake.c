@@ -51,6 +51,7 @@ void wake_send(struct wake *wake)
 {
 	if (wake->stale && !wake->sent)
 		wake->sent = ring_wake(wake->ring) == 0;
+	ring_show(wake->ring);
 }
 
 void wake_wait(struct wake *wake, pthread_mutex_t *lock, int64_t ns)

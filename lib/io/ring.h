@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asynchronous I/O by name: send, receive, engine read, wake. The only part
- * that knows io_uring; hosts without it can be served by another ring.c.
+ * Asynchronous I/O by name: send, receive, engine read, wake. This folder is all
+ * that moves bytes to and from the kernel: ring_uring.c with io_uring, ring_poll.c
+ * without, where that is forbidden or missing; nobody else knows which.
  *
  * Operations are queued by the calls below and start at ring_submit() or
  * ring_wait(). Completions are delivered by ring_reap(), and only there.
@@ -14,16 +15,32 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/util.h"
+
 struct ring;
 
 /*
- * Embed one per operation that can be in flight. done() is called once per
- * operation with the byte count or -errno; buffer is the number of the pooled
- * buffer a ring_recv_pooled() took, -1 if none.
+ * Embed one per operation that can be in flight, all zero but for done. done()
+ * is called once per operation with the byte count or -errno; buffer is the
+ * number of the pooled buffer a ring_recv_pooled() took, -1 if none.
  */
 struct ring_op {
 	void (*done)(struct ring_op *op, int result, int buffer);
-	bool drained; /* the ring's: the latest receive left the socket empty */
+	bool drained; /* io_uring's: the latest receive left the socket empty */
+	/* of the ring without: */
+	uint8_t call, state; /* see ring_poll.c */
+	bool cancelled;	     /* before it was submitted */
+	int fd;
+	int result, buffer;
+	struct list node; /* on the list of its state */
+	union {
+		const void *from;
+		void *to;
+		const struct msghdr *msg;
+		unsigned events;
+	} what;
+	void *out; /* an engine's */
+	size_t len, sent;
 };
 
 enum ring_kind {
@@ -31,8 +48,20 @@ enum ring_kind {
 	RING_OWNED,  /* the creating thread only; completions wait for it */
 };
 
+enum ring_io {
+	RING_AUTO, /* io_uring where it works */
+	RING_URING,
+	RING_POLL, /* epoll, non-blocking calls and Linux AIO */
+};
+
 /* 0 or -errno; on failure *why says what to do about it (static text). */
-int ring_new(struct ring **ring, enum ring_kind kind, const char **why);
+int ring_new(struct ring **ring, enum ring_kind kind, enum ring_io io,
+	     const char **why);
+/*
+ * "io_uring" or "epoll", and in *why, if it is wanted, static text: why not
+ * io_uring, or NULL.
+ */
+const char *ring_name(const struct ring *ring, const char **why);
 /*
  * Operations in flight are cancelled; their done() is not called. An engine
  * request cannot be: what it writes to must stay, or be a mapping of its own.
@@ -55,7 +84,10 @@ int ring_error(const struct ring *ring);
  * RING_OWNED only between ring_listen() and the next ring_reap().
  */
 int ring_fd(const struct ring *ring);
-/* False if there is something to reap already. */
+/*
+ * False if there is something to reap already, of which that descriptor does not
+ * tell.
+ */
 bool ring_listen(struct ring *ring);
 /* Have a RING_OWNED's poll readable for no completion, until that. */
 void ring_nudge(struct ring *ring);
@@ -64,9 +96,9 @@ void ring_nudge(struct ring *ring);
  * All of these: 0, or -EAGAIN if the queue is full and the kernel takes
  * nothing more for now. What the arguments point to must stay until done().
  *
- * A send or receive that waits does so on behalf of the thread that submitted
- * it. If that thread has exited, it ends with -ECANCELED as soon as it could go
- * on: queue it again, nothing is lost.
+ * In an io_uring a send or receive that waits does so on behalf of the thread
+ * that submitted it. If that thread has exited, it ends with -ECANCELED as soon as
+ * it could go on: queue it again, nothing is lost.
  */
 int ring_send(struct ring *ring, int fd, const void *buf, size_t len,
 	      struct ring_op *op);
@@ -96,8 +128,19 @@ int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
 int ring_poll(struct ring *ring, int fd, unsigned events, struct ring_op *op);
 /* Ask for op to end early, with -ECANCELED unless it is quicker. */
 int ring_cancel(struct ring *ring, struct ring_op *op);
+/*
+ * The number of a socket with nothing in flight is about to be another's, or
+ * has become so: what was known of the socket is not true of that one.
+ */
+void ring_forget(struct ring *ring, int fd);
 /* Make another thread's ring_wait() return. Submits. */
 int ring_wake(struct ring *ring);
+/*
+ * Before others may go on waiting in the ring, or by its descriptor: completions
+ * that the caller's ring_submit() has made, and that it has not reaped, are for
+ * them. (In an io_uring they always are.)
+ */
+void ring_show(struct ring *ring);
 
 /* Hand a buffer to the pool, as number buffer, 0 to RING_BUFFERS - 1. */
 enum { RING_BUFFERS = 256 };
@@ -111,7 +154,7 @@ int ring_pool_draw(struct ring *ring, unsigned count, struct ring_op *op);
 
 /*
  * The thread that a RING_OWNED belonged to has ended: the caller has it from now
- * on, and its ring_fd() is another. What has completed is delivered in this
+ * on, and its ring_fd() may be another. What has completed is delivered in this
  * call, and what was never submitted, as -ECANCELED. What was in flight is not
  * heard of again, and touches no memory any more, engine requests apart. The
  * receive pool is empty, whatever is handed to it meanwhile. 0 or -errno with
@@ -127,6 +170,12 @@ bool ring_unsubmitted(const struct ring *ring);
  * calls done().
  */
 int ring_submit(struct ring *ring);
+/*
+ * Ask the kernel what may go on, where it does not tell by itself (epoll): once
+ * a call, and before it is said that there is nothing. After ring_wait() there
+ * is no need.
+ */
+void ring_look(struct ring *ring);
 /* Completions there to be delivered, without asking the kernel for more. */
 unsigned ring_ready(const struct ring *ring);
 /*

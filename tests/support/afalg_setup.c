@@ -15,6 +15,7 @@ static const char restrict_path[] = "/proc/sys/crypto/af_alg_restrict";
 
 char generic_driver[128], parallel_driver[160];
 enum ring_kind setup_kind;
+enum ring_io setup_io;
 
 struct setup setup_start(const char *driver, bool any, unsigned max_sockets)
 {
@@ -22,7 +23,7 @@ struct setup setup_start(const char *driver, bool any, unsigned max_sockets)
 	struct setup s;
 	const char *why;
 
-	assert_int_equal(ring_new(&s.ring, setup_kind, &why), 0);
+	assert_int_equal(ring_new(&s.ring, setup_kind, setup_io, &why), 0);
 	assert_int_equal(engine_afalg_new(&s.engine, s.ring, &options), 0);
 	return s;
 }

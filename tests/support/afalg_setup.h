@@ -17,6 +17,7 @@
 extern char generic_driver[128], parallel_driver[160];
 /* What rings are from now on. */
 extern enum ring_kind setup_kind;
+extern enum ring_io setup_io;
 
 enum { SOCKETS = 256 };
 

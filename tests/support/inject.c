@@ -2,6 +2,7 @@
 #include "inject.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -141,6 +142,17 @@ FAILS_SO(INJECT_CALLS, -1, int, epoll_create1, (int flags), (flags))
 FAILS_SO(INJECT_CALLS, -1, int, epoll_ctl,
 	 (int fd, int op, int of, struct epoll_event *event),
 	 (fd, op, of, event))
+FAILS_SO(INJECT_CALLS, -1, int, epoll_wait,
+	 (int fd, struct epoll_event *events, int max, int ms),
+	 (fd, events, max, ms))
+FAILS_SO(INJECT_CALLS, -1, int, epoll_pwait2,
+	 (int fd, struct epoll_event *events, int max,
+	  const struct timespec *ts, const sigset_t *mask),
+	 (fd, events, max, ts, mask))
+FAILS_SO(INJECT_CALLS, -1, int, ppoll,
+	 (struct pollfd *fds, nfds_t count, const struct timespec *ts,
+	  const sigset_t *mask),
+	 (fds, count, ts, mask))
 FAILS_SO(INJECT_CALLS, -1, int, pipe2, (int fd[2], int flags), (fd, flags))
 FAILS_SO(INJECT_CALLS, -1, int, madvise, (void *p, size_t len, int advice),
 	 (p, len, advice))

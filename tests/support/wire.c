@@ -397,3 +397,8 @@ bool wire_silent(struct wire *w)
 
 	return poll(&p, 1, 0) == 0;
 }
+
+bool on_uring(const struct tls_context *ctx)
+{
+	return strcmp(ring_name(ctx->core.ring, NULL), "io_uring") == 0;
+}

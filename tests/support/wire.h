@@ -118,5 +118,7 @@ void socket_pair(int fd[2], bool tcp);
 void set_blocking(int fd, bool blocking);
 /* Descriptors open in this process. */
 int count_descriptors(void);
+/* Is this how the context sends and receives? Else it is epoll. */
+bool on_uring(const struct tls_context *ctx);
 
 #endif

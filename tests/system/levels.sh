@@ -57,7 +57,9 @@ only() {
 		complain "<$header> is for $owner alone, not $found"
 	fi
 }
-only liburing.h io/ring.c
+only liburing.h io/ring_uring.c
+only libaio.h io/aio.h
+only sys/epoll.h 'io/\|context/ctx'
 only openssl/ssl.h openssl/
 only intel-ipsec-mb.h engine/engine_ipsec_mb.c
 only gcrypt.h engine/engine_gcrypt.c

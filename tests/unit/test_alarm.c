@@ -124,7 +124,7 @@ static void a_deadline_is_set_once_for_many_turns(void **state)
 	for (i = 0; i < 100; i++)
 		tls_context_process(w.ctx);
 	assert_int_equal(timers_set, 1);
-	assert_int_equal(enters(), before);
+	assert_in_range(enters(), before, before + (on_uring(w.ctx) ? 0 : 110));
 	finish();
 }
 
@@ -144,7 +144,8 @@ static void without_a_deadline_no_time_is_set(void **state)
 		tls_context_process(w.ctx);
 		tls_context_wait(w.ctx, &event, 1, 0);
 	}
-	assert_int_equal(enters(), before);
+	/* without, epoll is asked in each */
+	assert_in_range(enters(), before, before + (on_uring(w.ctx) ? 0 : 220));
 	assert_int_equal(timers_set, 0);
 	assert_int_equal(tls_write(w.conn, "a", 1), 1);
 	tls_flush(w.conn);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,7 +26,7 @@
 #include "wire.h"
 
 static struct wire w;
-static atomic_int refusal; /* what every io_uring_enter() returns, if not 0 */
+static atomic_int refusal; /* of io_uring_enter(), or epoll_wait(), if not 0 */
 static atomic_uint refused; /* so often */
 
 #define STANDS_IN_FRONT(name, params, args)                      \
@@ -50,6 +52,31 @@ STANDS_IN_FRONT(io_uring_enter2,
 		(unsigned fd, unsigned count, unsigned least, unsigned flags,
 		 sigset_t *mask, size_t size),
 		(fd, count, least, flags, mask, size))
+
+/* What the ring without io_uring asks; these set errno. */
+#define FAILS_IN_FRONT(name, params, args)                       \
+	int __real_##name params;                                \
+	int __wrap_##name params;                                \
+	int __wrap_##name params                                 \
+	{                                                        \
+		if (!refusal)                                    \
+			return __real_##name args;               \
+		refused++;                                       \
+		errno = refusal;                                 \
+		return -1;                                       \
+	}
+
+FAILS_IN_FRONT(epoll_wait,
+	       (int fd, struct epoll_event *events, int max, int ms),
+	       (fd, events, max, ms))
+FAILS_IN_FRONT(epoll_pwait2,
+	       (int fd, struct epoll_event *events, int max,
+		const struct timespec *ts, const sigset_t *mask),
+	       (fd, events, max, ts, mask))
+FAILS_IN_FRONT(ppoll,
+	       (struct pollfd *fds, nfds_t count, const struct timespec *ts,
+		const sigset_t *mask),
+	       (fds, count, ts, mask))
 
 static void begin(enum tls_context_kind kind, bool blocking)
 {
@@ -174,7 +201,8 @@ static void the_descriptor_may_be_closed_and_be_anothers(
 
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		if (readlink(path, target, sizeof(target) - 1) > 0 &&
-		    strstr(target, "[io_uring]"))
+		    strstr(target, on_uring(w.ctx) ? "[io_uring]" :
+						     "[eventpoll]"))
 			break;
 	}
 	assert_true(fd < 64);

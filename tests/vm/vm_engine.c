@@ -520,5 +520,9 @@ int main(void)
 					     NULL);
 	setup_kind = RING_SHARED;
 	failed += cmocka_run_group_tests_name("shared ring", tests, NULL, NULL);
+	setup_io = RING_POLL;
+	failed += cmocka_run_group_tests_name("shared epoll", tests, NULL, NULL);
+	setup_kind = RING_OWNED;
+	failed += cmocka_run_group_tests_name("owned epoll", tests, NULL, NULL);
 	return failed;
 }

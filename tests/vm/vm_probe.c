@@ -223,7 +223,7 @@ static void test_stalled_driver(void **state)
 	struct ring *ring;
 
 	(void)state;
-	assert_int_equal(ring_new(&ring, setup_kind, &why), 0);
+	assert_int_equal(ring_new(&ring, setup_kind, setup_io, &why), 0);
 	strcpy(choice.driver, generic_driver);
 	abandoned = 0;
 	afalg_probe_check(&choice, &engine, ring, CIPHER_AES_128_GCM, &options);
@@ -301,5 +301,8 @@ int main(void)
 	setup_kind = RING_SHARED;
 	failed += cmocka_run_group_tests_name("shared ring", shared_tests, NULL,
 					      NULL);
+	setup_io = RING_POLL;
+	failed += cmocka_run_group_tests_name("shared epoll", shared_tests,
+					      NULL, NULL);
 	return failed;
 }

@@ -1,0 +1,1043 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A ring without io_uring: each operation is tried with a call that does not
+ * wait, and again when epoll says that it may go on. What completes is put on a
+ * list, which ring_reap() delivers. AF_ALG's reads are Linux AIO's.
+ *
+ * In a RING_SHARED all calls but ring_wait() are made one at a time. So that one
+ * only polls the epoll, and leaves its events to who reaps.
+ */
+#include "io/ring_ops.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/own.h"
+#include "io/aio.h"
+#include "io/watch.h"
+
+enum call { SEND, SENDMSG, RECV, RECV_POOLED, TAKE_POOLED, REQUEST, POLL };
+enum state {
+	IDLE,
+	QUEUED,	 /* until it is submitted */
+	WAITING, /* for an event of its socket */
+	UNREAD,	 /* a request whose read has not been taken */
+	READING, /* a request */
+	DONE,	 /* to be delivered */
+};
+
+enum {
+	EVENTS = 128, /* looked at in one go */
+	PIECES = 64,  /* of a message, in one call */
+	/* data of the epoll's own, which no socket has for a number */
+	SIGNAL = UINT32_MAX,
+	AIO = UINT32_MAX - 1,
+	RETRY_NS = NS_PER_MS, /* what there was no memory for */
+};
+
+struct pooled {
+	void *buf;
+	size_t len;
+	int number;
+};
+
+struct polling {
+	struct ring base; /* first */
+	struct own_fd epoll;
+	struct own_fd signal[2]; /* a pipe: what is written to it ends waits */
+	struct watches watches;
+	struct list queued, unread, done;
+	atomic_uint ready; /* on done, and drawn */
+	unsigned waiting;  /* operations */
+	atomic_bool waited; /* for events that nobody has looked at since */
+	struct aio aio;	   /* started with the first request */
+	struct pooled pool[RING_BUFFERS];
+	unsigned pool_first, pool_count;
+	/* buffers given back, not yet delivered; -1: there was none */
+	struct ring_op *draw;
+	int drawn[RING_BUFFERS];
+	unsigned drawn_count;
+	/*
+	 * A signal stays until everybody has woken who waited when it was
+	 * given: else a reap could take it from under a sleeper's eyes.
+	 */
+	pthread_mutex_t guard;
+	uint64_t signals;
+	unsigned waiters, owed;
+	bool signalled;
+};
+
+static const struct ring_ops polling_ops;
+
+static struct polling *polling_of(const struct ring *base)
+{
+	return (struct polling *)(uintptr_t)base;
+}
+
+static struct ring_op *op_of(struct list *node)
+{
+	return container_of(node, struct ring_op, node);
+}
+
+static void count(struct polling *ring, unsigned calls)
+{
+	atomic_fetch_add_explicit(&ring->base.enters, calls,
+				  memory_order_relaxed);
+}
+
+/* ---- Beginning and end ------------------------------------------------- */
+
+static int watch_own(struct polling *ring, int fd, uint32_t events,
+		     uint32_t data)
+{
+	struct epoll_event event = { .events = events, .data.u64 = data };
+
+	return epoll_ctl(ring->epoll.fd, EPOLL_CTL_ADD, fd, &event) ? -errno :
+								      0;
+}
+
+static int open_descriptors(struct polling *ring)
+{
+	int fd[2];
+
+	ring->epoll = own_fd(epoll_create1(EPOLL_CLOEXEC));
+	if (ring->epoll.fd < 0 || pipe2(fd, O_NONBLOCK | O_CLOEXEC))
+		return -errno;
+	ring->signal[0] = own_fd(fd[0]);
+	ring->signal[1] = own_fd(fd[1]);
+	return watch_own(ring, fd[0], EPOLLIN, SIGNAL);
+}
+
+/*
+ * All epolls look alike, but who closes what he does not know closes the pipe,
+ * too. Then the epoll's number may be another's.
+ */
+static bool is_ours(struct polling *ring)
+{
+	if (own_fd_is_ours(&ring->signal[0]))
+		return true;
+	ring_note(&ring->base, -EBADF);
+	return false;
+}
+
+static bool polling_free(struct ring *base)
+{
+	struct polling *ring = polling_of(base);
+
+	if (ring->signal[0].fd < 0 || own_fd_is_ours(&ring->signal[0]))
+		own_fd_close(&ring->epoll);
+	own_fd_close(&ring->signal[0]);
+	own_fd_close(&ring->signal[1]);
+	aio_end(&ring->aio);
+	watches_destroy(&ring->watches);
+	pthread_mutex_destroy(&ring->guard);
+	free(ring);
+	return true;
+}
+
+int ring_poll_new(struct ring **out, enum ring_kind kind, const char **why)
+{
+	struct polling *ring = calloc(1, sizeof(*ring));
+	int err;
+
+	*why = "no memory for a ring";
+	if (!ring)
+		return -ENOMEM;
+	ring->base.ops = &polling_ops;
+	ring->base.kind = kind;
+	ring->epoll.fd = ring->signal[0].fd = ring->signal[1].fd = -1;
+	ring->aio.event = -1;
+	list_init(&ring->queued);
+	list_init(&ring->unread);
+	list_init(&ring->done);
+	pthread_mutex_init(&ring->guard, NULL);
+	err = open_descriptors(ring);
+	if (err)
+		*why = ring_lacks(err) ?
+			       "no descriptor left for an epoll (ulimit -n)" :
+			       "epoll is refused here: by a seccomp profile?";
+	else
+		err = watches_init(&ring->watches, ring->epoll.fd);
+	if (err) {
+		polling_free(&ring->base);
+		return err;
+	}
+	*why = NULL;
+	*out = &ring->base;
+	return 0;
+}
+
+static int polling_fd(const struct ring *base)
+{
+	return polling_of(base)->epoll.fd;
+}
+
+/* ---- Signals ------------------------------------------------------------ */
+
+static void give_signal(struct polling *ring)
+{
+	pthread_mutex_lock(&ring->guard);
+	ring->signals++;
+	ring->owed = ring->waiters;
+	if (!ring->signalled && own_fd_is_ours(&ring->signal[1])) {
+		count(ring, 1);
+		ring->signalled = write(ring->signal[1].fd, "", 1) == 1;
+	}
+	pthread_mutex_unlock(&ring->guard);
+}
+
+static void take_signal(struct polling *ring)
+{
+	char buf[16];
+
+	if (!ring->signalled)
+		return;
+	pthread_mutex_lock(&ring->guard);
+	if (!ring->owed && is_ours(ring)) {
+		count(ring, 1);
+		if (read(ring->signal[0].fd, buf, sizeof(buf)) > 0)
+			ring->signalled = false;
+	}
+	pthread_mutex_unlock(&ring->guard);
+}
+
+static uint64_t begin_wait(struct polling *ring)
+{
+	uint64_t signals;
+
+	pthread_mutex_lock(&ring->guard);
+	signals = ring->signals;
+	ring->waiters++;
+	pthread_mutex_unlock(&ring->guard);
+	return signals;
+}
+
+static void end_wait(struct polling *ring, uint64_t signals)
+{
+	pthread_mutex_lock(&ring->guard);
+	ring->waiters--;
+	if (signals != ring->signals && ring->owed)
+		ring->owed--;
+	pthread_mutex_unlock(&ring->guard);
+}
+
+static void polling_nudge(struct ring *base)
+{
+	give_signal(polling_of(base));
+}
+
+static unsigned ready(const struct polling *ring)
+{
+	return atomic_load(&ring->ready);
+}
+
+static unsigned polling_ready(const struct ring *base)
+{
+	return ready(polling_of(base));
+}
+
+static void polling_show(struct ring *base)
+{
+	if (polling_ready(base))
+		give_signal(polling_of(base));
+}
+
+static bool polling_listen(struct ring *base)
+{
+	return !polling_ready(base);
+}
+
+/* ---- Operations --------------------------------------------------------- */
+
+static void finish(struct polling *ring, struct ring_op *op, long result,
+		   int buffer)
+{
+	op->state = DONE;
+	op->result = (int)result;
+	op->buffer = buffer;
+	list_move_tail(&ring->done, &op->node);
+	atomic_fetch_add(&ring->ready, 1);
+}
+
+static int enqueue(struct ring *base, struct ring_op *op, enum call call,
+		   int fd)
+{
+	struct polling *ring = polling_of(base);
+
+	op->call = (uint8_t)call;
+	op->state = QUEUED;
+	op->cancelled = false;
+	op->fd = fd;
+	op->sent = 0;
+	list_init(&op->node);
+	list_move_tail(&ring->queued, &op->node);
+	return 0;
+}
+
+static int polling_send(struct ring *base, int fd, const void *buf, size_t len,
+			struct ring_op *op)
+{
+	op->what.from = buf;
+	op->len = len;
+	return enqueue(base, op, SEND, fd);
+}
+
+static size_t total(const struct msghdr *msg)
+{
+	size_t i, len = 0;
+
+	for (i = 0; i < msg->msg_iovlen; i++)
+		len += msg->msg_iov[i].iov_len;
+	return len;
+}
+
+static int polling_sendmsg(struct ring *base, int fd, const struct msghdr *msg,
+			   struct ring_op *op)
+{
+	op->what.msg = msg;
+	op->len = total(msg);
+	return enqueue(base, op, SENDMSG, fd);
+}
+
+static int polling_recv(struct ring *base, int fd, void *buf, size_t len,
+			struct ring_op *op)
+{
+	op->what.to = buf;
+	op->len = len;
+	return enqueue(base, op, RECV, fd);
+}
+
+static int polling_recv_pooled(struct ring *base, int fd, struct ring_op *op)
+{
+	return enqueue(base, op, RECV_POOLED, fd);
+}
+
+static int polling_take_pooled(struct ring *base, int fd, struct ring_op *op)
+{
+	return enqueue(base, op, TAKE_POOLED, fd);
+}
+
+static int polling_engine_request(struct ring *base, int fd,
+				  const struct msghdr *msg, void *out,
+				  size_t len, struct ring_op *op)
+{
+	op->what.msg = msg;
+	op->out = out;
+	op->len = len;
+	return enqueue(base, op, REQUEST, fd);
+}
+
+static int polling_poll(struct ring *base, int fd, unsigned events,
+			struct ring_op *op)
+{
+	op->what.events = events;
+	return enqueue(base, op, POLL, fd);
+}
+
+/* What has been sent of it is more than an error can tell. */
+static void give_up(struct polling *ring, struct ring_op *op)
+{
+	finish(ring, op, op->sent ? (long)op->sent : -ECANCELED, -1);
+}
+
+static int polling_cancel(struct ring *base, struct ring_op *op)
+{
+	struct polling *ring = polling_of(base);
+
+	if (op->state == QUEUED)
+		op->cancelled = true;
+	if (op->state != WAITING)
+		return 0;
+	ring->waiting--;
+	give_up(ring, op);
+	return 0;
+}
+
+/* ---- The pool ----------------------------------------------------------- */
+
+static void polling_pool_add(struct ring *base, void *buf, size_t len,
+			     int buffer)
+{
+	struct polling *ring = polling_of(base);
+	unsigned at = (ring->pool_first + ring->pool_count++) % RING_BUFFERS;
+
+	ring->pool[at] = (struct pooled){ buf, len, buffer };
+}
+
+static int take_pooled(struct polling *ring)
+{
+	int number;
+
+	if (!ring->pool_count)
+		return -1;
+	number = ring->pool[ring->pool_first].number;
+	ring->pool_first = (ring->pool_first + 1) % RING_BUFFERS;
+	ring->pool_count--;
+	return number;
+}
+
+static int polling_pool_draw(struct ring *base, unsigned wanted,
+			     struct ring_op *op)
+{
+	struct polling *ring = polling_of(base);
+	unsigned n = 0;
+
+	if (ring->drawn_count && ring->draw != op)
+		return -EBUSY;
+	ring->draw = op;
+	for (; n < wanted && ring->drawn_count < RING_BUFFERS; n++)
+		ring->drawn[ring->drawn_count++] = take_pooled(ring);
+	atomic_fetch_add(&ring->ready, n);
+	return (int)n;
+}
+
+/* ---- Calls that do not wait --------------------------------------------- */
+
+/* The pieces of a message behind its first skip bytes. */
+static size_t pieces(const struct msghdr *msg, size_t skip, struct iovec *out)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < msg->msg_iovlen && n < PIECES; i++) {
+		struct iovec piece = msg->msg_iov[i];
+
+		if (skip >= piece.iov_len) {
+			skip -= piece.iov_len;
+			continue;
+		}
+		piece.iov_base = (char *)piece.iov_base + skip;
+		piece.iov_len -= skip;
+		skip = 0;
+		out[n++] = piece;
+	}
+	return n;
+}
+
+/* -EINTR never: the call does not wait. */
+static ssize_t send_once(struct polling *ring, struct ring_op *op, size_t *asked)
+{
+	const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+	struct iovec iov[PIECES];
+	struct msghdr msg = { .msg_iov = iov };
+	ssize_t n;
+
+	count(ring, 1);
+	*asked = op->len - op->sent;
+	if (op->call == SEND) {
+		n = send(op->fd, (const char *)op->what.from + op->sent, *asked,
+			 flags);
+	} else {
+		msg.msg_iovlen = pieces(op->what.msg, op->sent, iov);
+		*asked = total(&msg);
+		n = sendmsg(op->fd, &msg, flags);
+	}
+	return n < 0 ? -errno : n;
+}
+
+/* As MSG_WAITALL does: the whole, or what went before an error. */
+static long send_all(struct polling *ring, struct ring_op *op)
+{
+	size_t asked;
+	ssize_t n;
+
+	do {
+		n = send_once(ring, op, &asked);
+		if (n < 0)
+			break;
+		op->sent += (size_t)n;
+		if ((size_t)n < asked)
+			return -EAGAIN; /* the next call would say so */
+	} while (op->sent < op->len);
+	if (n == -EAGAIN || !op->sent)
+		return n;
+	return (long)op->sent;
+}
+
+static ssize_t receive_once(struct polling *ring, int fd, void *buf, size_t len)
+{
+	ssize_t n;
+
+	count(ring, 1);
+	n = recv(fd, buf, len, MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
+}
+
+/* Into *buffer's, if there was something to be received. */
+static long receive(struct polling *ring, struct ring_op *op, size_t *asked,
+		    int *buffer)
+{
+	const struct pooled *pooled = &ring->pool[ring->pool_first];
+	long n;
+
+	*buffer = -1;
+	*asked = op->len;
+	if (op->call == RECV)
+		return receive_once(ring, op->fd, op->what.to, op->len);
+	*asked = pooled->len;
+	if (!ring->pool_count)
+		return -ENOBUFS;
+	n = receive_once(ring, op->fd, pooled->buf, pooled->len);
+	if (n > 0)
+		*buffer = take_pooled(ring);
+	return n;
+}
+
+/* ---- Starting and going on ---------------------------------------------- */
+
+/* It goes on with an event. -errno: it stays what it was. */
+static int wait_for(struct polling *ring, struct ring_op *op, uint32_t events)
+{
+	struct watch *watch = watch_get(&ring->watches, op->fd);
+	unsigned calls = 0;
+	int err;
+
+	if (!watch)
+		return -ENOMEM;
+	err = watch_for(&ring->watches, watch, events, &calls);
+	count(ring, calls);
+	if (err)
+		return err;
+	if (op->state != WAITING)
+		ring->waiting++;
+	op->state = WAITING;
+	if (op->call == POLL)
+		list_move_tail(&watch->pollers, &op->node);
+	else if (events & EPOLLOUT)
+		list_move_tail(&watch->writers, &op->node);
+	else
+		list_move_tail(&watch->readers, &op->node);
+	return 0;
+}
+
+/* Its call would have waited. */
+static int put_off(struct polling *ring, struct ring_op *op, uint32_t events)
+{
+	int err;
+
+	if (op->cancelled) {
+		give_up(ring, op);
+		return 0;
+	}
+	err = wait_for(ring, op, events);
+	if (!err || ring_lacks(err))
+		return err;
+	/* fs.epoll.max_user_watches, a sandbox, a descriptor that is none */
+	finish(ring, op, op->sent ? (long)op->sent : err, -1);
+	return 0;
+}
+
+static int start_send(struct polling *ring, struct ring_op *op)
+{
+	struct watch *watch = watch_find(&ring->watches, op->fd);
+	long n = -EAGAIN;
+
+	if (!watch || (watch->may_write && list_empty(&watch->writers)))
+		n = send_all(ring, op);
+	if (n != -EAGAIN) {
+		finish(ring, op, n, -1);
+		return 0;
+	}
+	if (watch)
+		watch->may_write = false;
+	return put_off(ring, op, EPOLLOUT);
+}
+
+/* Less than there was room for: there is nothing more, for now. */
+static void note_received(struct watch *watch, long n, size_t asked)
+{
+	if (n == -EAGAIN || (n > 0 && (size_t)n < asked && !watch->ended))
+		watch->may_read = false;
+}
+
+static int start_receive(struct polling *ring, struct ring_op *op)
+{
+	struct watch *watch = watch_find(&ring->watches, op->fd);
+	bool at_once = op->call == TAKE_POOLED;
+	size_t asked;
+	long n = -EAGAIN;
+	int buffer;
+
+	if (at_once || !watch ||
+	    (watch->may_read && list_empty(&watch->readers))) {
+		n = receive(ring, op, &asked, &buffer);
+		if (watch)
+			note_received(watch, n, asked);
+	}
+	if (n == -EAGAIN && !at_once)
+		return put_off(ring, op, EPOLLIN);
+	finish(ring, op, n, buffer);
+	return 0;
+}
+
+static int start_poll(struct polling *ring, struct ring_op *op)
+{
+	struct pollfd now = { .fd = op->fd, .events = (short)op->what.events };
+
+	count(ring, 1);
+	if (poll(&now, 1, 0) == 1) {
+		finish(ring, op, now.revents & POLLNVAL ? -EBADF : now.revents,
+		       -1);
+		return 0;
+	}
+	return put_off(ring, op, op->what.events & (EPOLLIN | EPOLLOUT));
+}
+
+/* The first half; the reads of many are then submitted at once. */
+static int start_request(struct polling *ring, struct ring_op *op)
+{
+	ssize_t n;
+	int err = 0;
+
+	if (ring->aio.event < 0) {
+		err = aio_start(&ring->aio);
+		if (!err)
+			err = watch_own(ring, ring->aio.event,
+					EPOLLIN | EPOLLET, AIO);
+	}
+	if (!err) {
+		count(ring, 1);
+		n = sendmsg(op->fd, op->what.msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0)
+			err = -errno;
+		else if ((size_t)n != total(op->what.msg))
+			err = -EIO;
+	}
+	if (err) {
+		finish(ring, op, err, -1);
+		return 0;
+	}
+	op->state = UNREAD;
+	list_move_tail(&ring->unread, &op->node);
+	return 0;
+}
+
+/* 0, or -errno: not now. */
+static int start(struct polling *ring, struct ring_op *op)
+{
+	switch ((enum call)op->call) {
+	case SEND:
+	case SENDMSG:
+		return start_send(ring, op);
+	case RECV:
+	case RECV_POOLED:
+	case TAKE_POOLED:
+		return start_receive(ring, op);
+	case POLL:
+		return start_poll(ring, op);
+	case REQUEST:
+		return start_request(ring, op);
+	}
+	return 0;
+}
+
+/* One batch; false: the kernel takes no more for now. */
+static bool submit_some(struct polling *ring)
+{
+	struct aio_read reads[AIO_BATCH];
+	struct list *node = ring->unread.next;
+	int i, n, wanted = 0;
+
+	for (; node != &ring->unread && wanted < AIO_BATCH; node = node->next) {
+		struct ring_op *op = op_of(node);
+
+		reads[wanted++] = (struct aio_read){ op->fd, op->out, op->len,
+						     op };
+	}
+	count(ring, 1);
+	n = aio_submit(&ring->aio, reads, wanted);
+	if (n < 0 && ring_passes(n))
+		return false;
+	if (n < 0)
+		finish(ring, op_of(ring->unread.next), n, -1);
+	for (i = 0; i < n; i++) {
+		struct ring_op *op = reads[i].data;
+
+		list_remove(&op->node);
+		op->state = READING;
+	}
+	return true;
+}
+
+static int polling_submit(struct ring *base)
+{
+	struct polling *ring = polling_of(base);
+	struct list queued, *node;
+
+	if (ring_error(base))
+		return ring_error(base);
+	list_take_all(&queued, &ring->queued);
+	while ((node = list_take(&queued)))
+		if (start(ring, op_of(node))) /* the others may do better */
+			list_move_tail(&ring->queued, node);
+	while (!list_empty(&ring->unread))
+		if (!submit_some(ring))
+			return -EAGAIN;
+	return list_empty(&ring->queued) ? 0 : -EAGAIN;
+}
+
+static bool polling_unsubmitted(const struct ring *base)
+{
+	const struct polling *ring = polling_of(base);
+
+	return !list_empty(&ring->queued) || !list_empty(&ring->unread);
+}
+
+static int polling_wake(struct ring *base)
+{
+	polling_submit(base);
+	give_signal(polling_of(base));
+	return ring_error(base);
+}
+
+/* ---- Events -------------------------------------------------------------- */
+
+static void end_waiting(struct polling *ring, struct ring_op *op, long result,
+			int buffer)
+{
+	ring->waiting--;
+	finish(ring, op, result, buffer);
+}
+
+static void write_on(struct polling *ring, struct watch *watch)
+{
+	while (watch->may_write && !list_empty(&watch->writers)) {
+		struct ring_op *op = op_of(watch->writers.next);
+		long n = send_all(ring, op);
+
+		if (n == -EAGAIN)
+			watch->may_write = false;
+		else
+			end_waiting(ring, op, n, -1);
+	}
+}
+
+static void read_on(struct polling *ring, struct watch *watch)
+{
+	while (watch->may_read && !list_empty(&watch->readers)) {
+		struct ring_op *op = op_of(watch->readers.next);
+		size_t asked;
+		int buffer;
+		long n = receive(ring, op, &asked, &buffer);
+
+		note_received(watch, n, asked);
+		if (n != -EAGAIN)
+			end_waiting(ring, op, n, buffer);
+	}
+}
+
+static void tell_pollers(struct polling *ring, struct watch *watch,
+			 uint32_t events)
+{
+	struct list *node, *next;
+
+	for (node = watch->pollers.next; node != &watch->pollers; node = next) {
+		struct ring_op *op = op_of(node);
+		uint32_t what = events & (op->what.events | EPOLLERR | EPOLLHUP);
+
+		next = node->next;
+		if (what)
+			end_waiting(ring, op, (long)what, -1);
+	}
+}
+
+static void take_event(struct polling *ring, const struct epoll_event *event)
+{
+	const uint32_t trouble = EPOLLERR | EPOLLHUP, got = event->events;
+	struct watch *watch = watch_of(&ring->watches, event->data.u64);
+
+	if (!watch) {
+		is_ours(ring); /* or it is an event of somebody else's epoll */
+		return;
+	}
+	watch->ended |= got & (trouble | EPOLLRDHUP);
+	watch->may_read |= got & (trouble | EPOLLRDHUP | EPOLLIN);
+	watch->may_write |= got & (trouble | EPOLLOUT);
+	write_on(ring, watch);
+	read_on(ring, watch);
+	tell_pollers(ring, watch, got);
+}
+
+static void take_answers(struct polling *ring)
+{
+	struct io_event events[AIO_BATCH];
+	int i, n;
+
+	n = aio_reap(&ring->aio, events);
+	for (i = 0; i < n; i++)
+		finish(ring, events[i].data, (long)events[i].res, -1);
+}
+
+/* Whether there was a signal. */
+static bool take_events(struct polling *ring, const struct epoll_event *events,
+			int n)
+{
+	bool signal = false;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		if (events[i].data.u64 == SIGNAL)
+			signal = true;
+		else if (events[i].data.u64 != AIO)
+			take_event(ring, &events[i]);
+	}
+	take_answers(ring);
+	return signal;
+}
+
+/* epoll_pwait2() is Linux 5.11's, and not everywhere allowed. */
+static int wait_epoll(struct polling *ring, struct epoll_event *events,
+		      int64_t ns)
+{
+	static atomic_bool coarse;
+	struct timespec ts = { .tv_sec = ns / 1000000000,
+			       .tv_nsec = ns % 1000000000 };
+	int n = -1, ms = -1;
+
+	count(ring, 1);
+	if (ns > 0 && !coarse) {
+		n = epoll_pwait2(ring->epoll.fd, events, EVENTS, &ts, NULL);
+		if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+			return n < 0 ? ring_note(&ring->base, -errno) : n;
+		coarse = true;
+	}
+	if (ns >= 0)
+		ms = (int)min_size(((size_t)ns + NS_PER_MS - 1) / NS_PER_MS,
+				   INT_MAX);
+	n = epoll_wait(ring->epoll.fd, events, EVENTS, ms);
+	return n < 0 ? ring_note(&ring->base, -errno) : n;
+}
+
+/* ---- Reaping and waiting ------------------------------------------------- */
+
+static void polling_look(struct ring *base)
+{
+	struct polling *ring = polling_of(base);
+	struct epoll_event events[EVENTS];
+	int n;
+
+	if (ring_error(base) || (!ring->waiting && !ring->aio.in_flight))
+		return;
+	n = wait_epoll(ring, events, 0);
+	if (n > 0)
+		take_events(ring, events, n);
+}
+
+static unsigned deliver_drawn(struct polling *ring)
+{
+	int drawn[RING_BUFFERS];
+	unsigned i, n = ring->drawn_count;
+
+	for (i = 0; i < n; i++)
+		drawn[i] = ring->drawn[i];
+	ring->drawn_count = 0;
+	atomic_fetch_sub(&ring->ready, n);
+	for (i = 0; i < n; i++)
+		ring->draw->done(ring->draw, drawn[i] < 0 ? -ENOBUFS : 1,
+				 drawn[i]);
+	return n;
+}
+
+static void deliver(struct ring_op *op)
+{
+	op->state = IDLE;
+	op->done(op, op->result, op->buffer);
+}
+
+/* What done() has completed is for the next call. */
+static unsigned polling_reap(struct ring *base)
+{
+	struct polling *ring = polling_of(base);
+	struct list *node;
+	unsigned left, n;
+
+	take_signal(ring);
+	if (atomic_exchange(&ring->waited, false))
+		polling_look(base);
+	left = ready(ring);
+	n = deliver_drawn(ring);
+	for (; n < left && (node = list_take(&ring->done)); n++) {
+		atomic_fetch_sub(&ring->ready, 1);
+		deliver(op_of(node));
+	}
+	return n;
+}
+
+static int64_t until(uint64_t end)
+{
+	uint64_t now = now_ns();
+
+	if (end == UINT64_MAX)
+		return -1;
+	return end > now ? (int64_t)(end - now) : 0;
+}
+
+/* Until something has completed, and not only an event come. */
+static int wait_owned(struct polling *ring, uint64_t end)
+{
+	struct epoll_event events[EVENTS];
+	int64_t ns;
+	int n;
+
+	for (;;) {
+		bool stuck = polling_submit(&ring->base) == -EAGAIN;
+
+		if (ready(ring))
+			return 0;
+		if (!is_ours(ring))
+			return ring_error(&ring->base);
+		ns = until(end);
+		if (stuck && (ns < 0 || ns > RETRY_NS))
+			n = wait_epoll(ring, events, RETRY_NS);
+		else
+			n = wait_epoll(ring, events, ns);
+		if (n < 0)
+			return n;
+		if (take_events(ring, events, n) || ready(ring))
+			return 0;
+		if (!ns || (!n && !stuck))
+			return -ETIME;
+	}
+}
+
+static int poll_epoll(struct polling *ring, int64_t ns)
+{
+	struct pollfd pfd = { .fd = ring->epoll.fd, .events = POLLIN };
+	struct timespec ts = { .tv_sec = ns / 1000000000,
+			       .tv_nsec = ns % 1000000000 };
+	int n;
+
+	count(ring, 1);
+	n = ppoll(&pfd, 1, ns < 0 ? NULL : &ts, NULL);
+	if (n < 0)
+		return ring_note(&ring->base, -errno);
+	return n ? 0 : -ETIME;
+}
+
+static int wait_shared(struct polling *ring, int64_t ns)
+{
+	uint64_t signals = begin_wait(ring);
+	int err = 0;
+
+	if (!ready(ring))
+		err = is_ours(ring) ? poll_epoll(ring, ns) :
+				      ring_error(&ring->base);
+	end_wait(ring, signals);
+	if (!err)
+		atomic_store(&ring->waited, true);
+	return err;
+}
+
+static int polling_wait(struct ring *base, int64_t timeout_ns)
+{
+	struct polling *ring = polling_of(base);
+
+	if (ring_error(base))
+		return ring_error(base);
+	if (base->kind == RING_SHARED)
+		return wait_shared(ring, timeout_ns);
+	return wait_owned(ring, timeout_ns < 0 ?
+					UINT64_MAX :
+					now_ns() + (uint64_t)timeout_ns);
+}
+
+/* ---- Sockets that go, and another owner ---------------------------------- */
+
+static void let_go(struct polling *ring, struct list *waiting)
+{
+	struct list *node;
+
+	while ((node = list_take(waiting))) {
+		op_of(node)->state = IDLE;
+		ring->waiting--;
+	}
+}
+
+static void drop(struct polling *ring, struct watch *watch)
+{
+	let_go(ring, &watch->readers);
+	let_go(ring, &watch->writers);
+	let_go(ring, &watch->pollers);
+	watch_drop(&ring->watches, watch);
+}
+
+static void polling_forget(struct ring *base, int fd)
+{
+	struct polling *ring = polling_of(base);
+	struct watch *watch = watch_find(&ring->watches, fd);
+
+	if (watch && is_ours(ring))
+		drop(ring, watch);
+}
+
+static void end_all(struct list *unsubmitted)
+{
+	struct list *node;
+
+	while ((node = list_take(unsubmitted))) {
+		struct ring_op *op = op_of(node);
+
+		op->state = IDLE;
+		op->done(op, -ECANCELED, -1);
+	}
+}
+
+/* Nothing of it belongs to a thread, but who adopts it begins anew. */
+static int polling_renew(struct ring *base, const char **why)
+{
+	struct polling *ring = polling_of(base);
+	struct list done, queued, unread, *node;
+	struct watch *watch;
+
+	*why = "its descriptors have been closed";
+	if (!is_ours(ring))
+		return -EBADF;
+	*why = NULL;
+	list_take_all(&done, &ring->done);
+	list_take_all(&queued, &ring->queued);
+	list_take_all(&unread, &ring->unread);
+	while ((watch = watch_any(&ring->watches)))
+		drop(ring, watch);
+	ring->pool_count = 0;
+	deliver_drawn(ring);
+	while ((node = list_take(&done))) {
+		atomic_fetch_sub(&ring->ready, 1);
+		deliver(op_of(node));
+	}
+	end_all(&queued);
+	end_all(&unread);
+	ring->pool_count = 0;
+	return 0;
+}
+
+static const struct ring_ops polling_ops = {
+	.name = "epoll",
+	.free = polling_free,
+	.fd = polling_fd,
+	.listen = polling_listen,
+	.nudge = polling_nudge,
+	.look = polling_look,
+	.send = polling_send,
+	.sendmsg = polling_sendmsg,
+	.recv = polling_recv,
+	.recv_pooled = polling_recv_pooled,
+	.take_pooled = polling_take_pooled,
+	.engine_request = polling_engine_request,
+	.poll = polling_poll,
+	.cancel = polling_cancel,
+	.wake = polling_wake,
+	.show = polling_show,
+	.forget = polling_forget,
+	.pool_add = polling_pool_add,
+	.pool_draw = polling_pool_draw,
+	.renew = polling_renew,
+	.unsubmitted = polling_unsubmitted,
+	.submit = polling_submit,
+	.ready = polling_ready,
+	.reap = polling_reap,
+	.wait = polling_wait,
+};
