@@ -21,11 +21,11 @@ check() {
 }
 
 configures() {
-	meson setup "$tmp/$1" "$root" -Dtests=enabled "${@:2}" \
+	meson setup "$tmp/$1" "$root" -Dtests=enabled -Ddebug=false "${@:2}" \
 		>"$tmp/$1.setup" 2>&1 || { cat "$tmp/$1.setup"; return 1; }
 }
 builds() {
-	ninja -C "$tmp/$1" "${@:2}" examples/echo-client tests/test_secret &&
+	nice ninja -C "$tmp/$1" "${@:2}" examples/echo-client tests/test_secret &&
 		"$tmp/$1/examples/echo-client" --help &&
 		"$tmp/$1/tests/test_secret"
 }
@@ -36,14 +36,15 @@ leaves_out_wrapped_tests() {
 }
 
 check 'a shared library alone configures' \
-	configures shared -Ddefault_library=shared
+	configures shared -Ddefault_library=shared --optimization=0
 check '... and builds' builds shared
 check '... without an archive' has_not shared/lib/libasynctls.a
-check 'an archive alone configures' configures static -Ddefault_library=static
+check 'an archive alone configures' configures static -Ddefault_library=static --optimization=0
 check '... and builds' builds static lib/libasynctls.a
 check '... without a shared library' has_not static/lib/libasynctls.so
 check '-flto in c_args configures' \
-	configures lto -Dc_args=-flto=auto -Dc_link_args=-flto=auto
+	configures lto -Dc_args=-flto=auto -Dc_link_args=-flto=auto \
+	--optimization=1
 check '... says that tests with --wrap are left out' leaves_out_wrapped_tests
 check '... and builds' builds lto lib/libasynctls.a
 check '... both kinds' has lto/lib/libasynctls.so
