@@ -111,6 +111,7 @@ bool wire_silent(struct wire *w);
 uint8_t pattern_byte(size_t i);
 void pattern_fill(uint8_t *buf, size_t from, size_t len);
 /* Fails the test where buf is not the pattern from there on. */
+bool pattern_matches(const uint8_t *buf, size_t from, size_t len);
 void pattern_check(const uint8_t *buf, size_t from, size_t len);
 
 /* Connected sockets; tcp over 127.0.0.1, else a socket pair. */

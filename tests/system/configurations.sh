@@ -22,7 +22,7 @@ check() {
 }
 
 configures() {
-	meson setup "$tmp/$1" "$root" -Dtests=enabled --werror "${@:2}" \
+	meson setup "$tmp/$1" "$root" -Dtests=enabled --werror -Ddebug=false "${@:2}" \
 		>"$tmp/$1.setup" 2>&1 || { cat "$tmp/$1.setup"; return 1; }
 }
 builds() {

@@ -25,7 +25,6 @@
 
 enum {
 	THOUSAND = 1000,
-	MANY = 10000,
 	FEW_MIB = 4 << 20,
 	LEAST = 1 << 20,
 	/* what the process itself takes meanwhile */
@@ -50,9 +49,9 @@ static uint64_t sealed;
 static uint8_t buf[1 << 18];
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
+enum { SANITIZED = 1, MANY = 3000 };
 #else
-enum { SANITIZED = 0 };
+enum { SANITIZED = 0, MANY = 10000 };
 #endif
 
 /*

@@ -24,6 +24,8 @@ enum { RECORDS = 6, LEN = 50, MAX_STEPS = 64 };
 /* As many records in every order; one thread has no races to be found. */
 #ifdef __SANITIZE_THREAD__
 enum { MOST = 3 };
+#elif defined(__SANITIZE_ADDRESS__)
+enum { MOST = 4 };
 #else
 enum { MOST = 5 };
 #endif

@@ -257,16 +257,15 @@ static const char *read_stream(struct tls_conn *conn, struct part *p)
 {
 	uint8_t *buf = malloc(BUF);
 	const char *wrong = NULL;
-	size_t done = 0, i;
+	size_t done = 0;
 
 	while (done < p->total && !wrong) {
 		ssize_t n = tls_read(conn, buf, dice_size(&p->dice, BUF));
 
 		if (n <= 0)
 			wrong = "tls_read failed";
-		for (i = 0; n > 0 && i < (size_t)n; i++)
-			if (buf[i] != pattern_byte(done + i))
-				wrong = "a byte is wrong";
+		else if (!pattern_matches(buf, done, (size_t)n))
+			wrong = "a byte is wrong";
 		done += n > 0 ? (size_t)n : 0;
 	}
 	free(buf);
