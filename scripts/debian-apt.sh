@@ -16,9 +16,11 @@ archive_uri() {
 }
 
 # Set apt_options for apt-get and apt-cache to suites $2..., with directory $1
-# for state. Fails, with words on stderr, where that cannot be.
+# for state, and packages of $apt_arch (amd64). Fails, with words on stderr, where
+# that cannot be.
 use_suites() {
 	local dir=$1 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local arch=${apt_arch:-amd64}
 	local suite uri
 	shift
 	if [[ ! -e $keyring ]]; then
@@ -32,11 +34,12 @@ use_suites() {
 			echo "apt knows no Debian archive to get $suite from" >&2
 			return 1
 		fi
-		echo "deb [arch=amd64 signed-by=$keyring] $uri $suite main"
+		echo "deb [arch=$arch signed-by=$keyring] $uri $suite main"
 	done >"$dir/sources.list"
 	# shellcheck disable=SC2034	# for who sources this
 	apt_options=(
-		-o APT::Architecture=amd64
+		-o APT::Architecture="$arch"
+		-o APT::Architectures="$arch"
 		-o Dir::State::lists="$dir/lists"
 		-o Dir::State::status=/dev/null
 		-o Dir::Cache="$dir"
