@@ -29,6 +29,7 @@ struct op {
 	int result;
 	int buffer;
 	int count;          /* of completions */
+	int sum;            /* of their results */
 	struct ring *again; /* done() sends again on this ring */
 	int fd;
 };
@@ -39,6 +40,7 @@ static void op_done(struct ring_op *ring_op, int result, int buffer)
 
 	op->result = result;
 	op->buffer = buffer;
+	op->sum += result;
 	op->count++;
 	if (!op->again)
 		return;
@@ -255,8 +257,8 @@ static void test_pool_draw(void **state)
 		assert_int_equal(ring_wait(ring, 10 * second), 0);
 		ring_reap(ring);
 	}
-	/* the latter found none left */
-	assert_int_equal(draw.result, -ENOBUFS);
+	/* one found none left; Linux 6.1 delivers that first */
+	assert_int_equal(draw.sum, sizeof(uint64_t) - ENOBUFS);
 	ring_pool_add(ring, pool[0], POOL_LEN, 5);
 	pooled_round(ring, sv, pool[0], 5);
 	unpair(sv);
