@@ -20,6 +20,7 @@ struct pair {
 
 struct seal {
 	struct pair pair;
+	size_t len;
 	uint64_t hash;
 };
 
@@ -104,15 +105,16 @@ static void grow(struct recorder *r)
 	r->room = room;
 }
 
-__attribute__((noreturn)) static void reused(const struct pair *pair,
+__attribute__((noreturn)) static void reused(const struct seal *seal,
 					     const struct aead_op *op)
 {
 	size_t i;
 
 	fprintf(stderr, "recorder: a nonce was used again with the same key "
-		"for another record (now %zu bytes): ", op->in_len);
-	for (i = 0; i < sizeof(pair->nonce); i++)
-		fprintf(stderr, "%02x", pair->nonce[i]);
+		"for another record (%zu bytes, now %zu): ", seal->len,
+		op->in_len);
+	for (i = 0; i < sizeof(op->nonce); i++)
+		fprintf(stderr, "%02x", op->nonce[i]);
 	fprintf(stderr, "\n");
 	abort();
 }
@@ -133,10 +135,10 @@ static void record(struct recorder *r, const struct engine_key *key,
 	r->counts.seals++;
 	if (seal->pair.used) {
 		if (seal->hash != hash)
-			reused(&pair, op);
+			reused(seal, op);
 		r->counts.repeats++;
 	} else {
-		*seal = (struct seal){ pair, hash };
+		*seal = (struct seal){ pair, op->in_len, hash };
 		r->count++;
 	}
 	pthread_mutex_unlock(&r->lock);
