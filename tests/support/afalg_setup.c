@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "engine/engine_cpu.h"
+
 static const char restrict_path[] = "/proc/sys/crypto/af_alg_restrict";
 
 char generic_driver[128], parallel_driver[160];
@@ -63,6 +65,18 @@ bool afalg_allow(void)
 	FILE *file = fopen(restrict_path, "we");
 
 	return file && fputs("0", file) >= 0 && fclose(file) == 0;
+}
+
+void need_cpu_engine(void)
+{
+	struct engine *engine;
+	const char *why;
+
+	if (engine_cpu_new(&engine, &why)) {
+		print_message("%s\n", why);
+		skip();
+	}
+	engine_cpu_free(engine);
 }
 
 /* Less the pcrypt() that other tests have put around it. */

@@ -39,6 +39,9 @@ bool afalg_restricted(void);
 /* Not any more; returns whether that could be had. */
 bool afalg_allow(void);
 
+/* Skips the test that calls it, with the reason, where no CPU engine works. */
+void need_cpu_engine(void);
+
 /* A group's setup: fills in the drivers' names. */
 int find_drivers(void **state);
 

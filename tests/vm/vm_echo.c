@@ -324,6 +324,7 @@ static void assert_auto(const char *gcm_why)
 static void test_auto_stock(void **state)
 {
 	(void)state;
+	need_cpu_engine();
 	if (in_proc_crypto("pcrypt(")) {
 		print_message("this kernel is not fresh\n");
 		skip();
@@ -337,6 +338,7 @@ static void test_auto_with_pcrypt(void **state)
 	struct tls_context *ctx;
 
 	(void)state;
+	need_cpu_engine();
 	if (tls_context_new(&ctx, &config))
 		fail_msg("%s", tls_last_error());
 	tls_context_free(ctx);

@@ -67,6 +67,7 @@ static void stream(const char *driver, bool we_are_client, bool failing)
 	int descriptors;
 
 	rekeying_open(&r, "TLS_AES_128_GCM_SHA256", we_are_client);
+	/* with transforms already where no CPU engine could seal without */
 	descriptors = count_descriptors();
 	rekeying_stream(&r);
 	tls_context_stats(r.ctx, &s, sizeof(s));
@@ -89,7 +90,7 @@ static void stream(const char *driver, bool we_are_client, bool failing)
 	assert_true(s.tx_in_flight_peak > 1 && s.rx_in_flight_peak > 1);
 	/* of all generations, at most the transform of each direction is left */
 	wait_for_trim(r.ctx);
-	assert_in_range(count_descriptors(), descriptors, descriptors + 2);
+	assert_true(count_descriptors() <= descriptors + 2);
 	rekeying_close(&r);
 	tls_context_free(r.ctx);
 }

@@ -251,39 +251,45 @@ static void test_fork_in_flight(void **state)
 
 /* ---- Descriptors ------------------------------------------------------- */
 
-/* As if all were in use; returns what to give back to setrlimit(). */
-static struct rlimit exhaust_descriptors(void)
+static struct rlimit all_descriptors;
+
+/* As if all were in use. */
+static void exhaust_descriptors(void)
 {
-	struct rlimit before, now;
+	struct rlimit now = all_descriptors;
 	int lowest = dup(0);
 
 	assert_true(lowest >= 0);
 	close(lowest);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-	now = before;
 	now.rlim_cur = (rlim_t)lowest;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
 	assert_int_equal(dup(0), -1);
-	return before;
+}
+
+/* Also when a test has failed: the next one needs some. */
+static int restore_descriptors(void **state)
+{
+	(void)state;
+	return setrlimit(RLIMIT_NOFILE, &all_descriptors);
 }
 
 /* From the beginning: not even a transform socket can be had. */
 static void test_no_descriptors(void **state)
 {
-	struct tls_context *ctx = new_context(TLS_CONTEXT_LOOP);
-	struct rlimit limit;
+	struct tls_context *ctx;
 	struct tls_stats s;
 	struct both b;
 	int i;
 
-	(void)state;
+	need_cpu_engine();
+	ctx = new_context(TLS_CONTEXT_LOOP);
 	both_open(&b, ctx);
-	limit = exhaust_descriptors();
+	exhaust_descriptors();
 	both_transfer(&b, 1 << 20);
 	s = stats(ctx);
 	assert_int_equal(s.tx_records[TLS_BY_KERNEL], 0);
 	assert_int_equal(s.tx_bytes[TLS_BY_CPU], 1 << 20);
-	setrlimit(RLIMIT_NOFILE, &limit);
+	restore_descriptors(state);
 	/* it is given a rest, and then another try */
 	for (i = 0; i < 10 && !s.tx_records[TLS_BY_KERNEL]; i++) {
 		let_run(ctx, 1000);
@@ -302,16 +308,15 @@ static void few_descriptors(enum tls_context_kind kind)
 {
 	struct tls_context *ctx = new_context(kind);
 	struct tls_stats before, after;
-	struct rlimit limit;
 	struct both b;
 
 	both_open(&b, ctx);
 	both_transfer(&b, 32 << 10);
 	before = stats(ctx);
-	limit = exhaust_descriptors();
+	exhaust_descriptors();
 	both_transfer(&b, 2 << 20);
 	after = stats(ctx);
-	setrlimit(RLIMIT_NOFILE, &limit);
+	restore_descriptors(NULL);
 	print_message("op sockets %ju, later %ju; %ju records by the kernel, "
 		      "%ju by the CPU, %ju failovers\n",
 		      before.op_sockets_now, after.op_sockets_peak,
@@ -328,6 +333,7 @@ static void few_descriptors(enum tls_context_kind kind)
 static void test_few_descriptors(void **state)
 {
 	(void)state;
+	need_cpu_engine();
 	few_descriptors(TLS_CONTEXT_LOOP);
 	few_descriptors(TLS_CONTEXT_WORKER);
 }
@@ -438,7 +444,7 @@ static void test_ktls(void **state)
 static int make_data(void **state)
 {
 	data = malloc(BURST);
-	if (!data)
+	if (!data || getrlimit(RLIMIT_NOFILE, &all_descriptors))
 		return -1;
 	pattern_fill(data, 0, BURST);
 	return find_drivers(state);
@@ -459,8 +465,10 @@ int main(void)
 		cmocka_unit_test(test_close_in_flight),
 		cmocka_unit_test(test_free_in_flight),
 		cmocka_unit_test(test_fork_in_flight),
-		cmocka_unit_test(test_no_descriptors),
-		cmocka_unit_test(test_few_descriptors),
+		cmocka_unit_test_teardown(test_no_descriptors,
+					  restore_descriptors),
+		cmocka_unit_test_teardown(test_few_descriptors,
+					  restore_descriptors),
 		cmocka_unit_test(test_idle_op_sockets),
 	};
 
