@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "base/secret.h"
 #include "context/ctx.h"
 #include "wire.h"
 
@@ -54,7 +55,11 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
-/* Without pages of files: code is touched as it comes. */
+/*
+ * Without pages of files: code is touched as it comes. And without keys, which
+ * are no records: how large one is when expanded is up to the CPU engine (1,008
+ * bytes with intel-ipsec-mb 1.3, 1,264 with 2.0).
+ */
 static size_t resident(void)
 {
 	FILE *f = fopen("/proc/self/statm", "re");
@@ -63,7 +68,8 @@ static size_t resident(void)
 	assert_non_null(f);
 	assert_int_equal(fscanf(f, "%zu %zu %zu", &total, &pages, &shared), 3);
 	fclose(f);
-	return (pages - shared) * (size_t)sysconf(_SC_PAGESIZE);
+	return (pages - shared) * (size_t)sysconf(_SC_PAGESIZE) -
+	       ((size_t)secret_counts().chunks << 16);
 }
 
 static struct tls_stats stats(void)
@@ -117,10 +123,9 @@ static void connect_peer(struct peer *p)
 
 static void begin(enum tls_context_kind kind, size_t memory, int wanted)
 {
-	int i;
+	int count = allow_descriptors(wanted);
 
-	peer_count = allow_descriptors(wanted);
-	if (peer_count < wanted / 2)
+	if (count < wanted / 2)
 		skip();
 	wire_new(&w, &(struct wire_options){ .kind = kind,
 					     .max_memory = memory,
@@ -131,14 +136,14 @@ static void begin(enum tls_context_kind kind, size_t memory, int wanted)
 					.tx_secret = w.seal->secret,
 					.rx_secret = w.seal->secret };
 	sealed = 0;
-	peers = calloc((size_t)peer_count, sizeof(*peers));
+	peers = calloc((size_t)count, sizeof(*peers));
 	assert_non_null(peers);
-	for (i = 0; i < peer_count; i++)
-		connect_peer(&peers[i]);
+	for (; peer_count < count; peer_count++)
+		connect_peer(&peers[peer_count]);
 	assert_int_equal(tls_context_process(w.ctx), 0);
 }
 
-static void end(void)
+static void disconnect_peers(void)
 {
 	int i;
 
@@ -148,11 +153,29 @@ static void end(void)
 		close(peers[i].fd[1]);
 	}
 	free(peers);
+	peers = NULL;
+	peer_count = 0;
+}
+
+/* Also what a test has left that failed: the next ones need descriptors. */
+static int clean_up(void **state)
+{
+	(void)state;
+	disconnect_peers();
+	if (w.ctx)
+		wire_free(&w);
+	memset(&w, 0, sizeof(w));
+	return 0;
+}
+
+static void end(void)
+{
+	disconnect_peers();
 	assert_int_equal(stats().connections_failed, 0);
 	tls_close(w.conn, 0);
 	w.conn = NULL;
 	assert_int_equal(stats().memory_now, 0);
-	wire_free(&w);
+	clean_up(NULL);
 }
 
 /* As an application that looks at no event does. */
@@ -769,25 +792,24 @@ static void an_idle_context_gives_memory_back(void **state)
 	give_back(TLS_CONTEXT_WORKER);
 }
 
+#define TEST(name) cmocka_unit_test_teardown(name, clean_up)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_idle_context_gives_memory_back),
-		cmocka_unit_test(
-			data_that_1000_leave_unread_is_within_the_limit),
-		cmocka_unit_test(
-			data_that_10000_leave_unread_is_within_the_limit),
-		cmocka_unit_test(parts_of_records_are_within_the_limit),
-		cmocka_unit_test(a_record_is_read_in_pieces_from_the_socket),
-		cmocka_unit_test(memory_back_within_a_record_repeats_nothing),
-		cmocka_unit_test(what_is_in_the_socket_is_told_readable),
-		cmocka_unit_test(a_blocking_read_waits_for_a_whole_record),
-		cmocka_unit_test(what_is_no_data_is_followed_without_memory),
-		cmocka_unit_test(a_forged_record_is_an_error_without_memory),
-		cmocka_unit_test(
-			the_end_within_a_record_is_an_error_without_memory),
-		cmocka_unit_test(peers_that_read_nothing_are_within_the_limit),
-		cmocka_unit_test(data_passes_those_that_read_nothing),
+		TEST(an_idle_context_gives_memory_back),
+		TEST(data_that_1000_leave_unread_is_within_the_limit),
+		TEST(data_that_10000_leave_unread_is_within_the_limit),
+		TEST(parts_of_records_are_within_the_limit),
+		TEST(a_record_is_read_in_pieces_from_the_socket),
+		TEST(memory_back_within_a_record_repeats_nothing),
+		TEST(what_is_in_the_socket_is_told_readable),
+		TEST(a_blocking_read_waits_for_a_whole_record),
+		TEST(what_is_no_data_is_followed_without_memory),
+		TEST(a_forged_record_is_an_error_without_memory),
+		TEST(the_end_within_a_record_is_an_error_without_memory),
+		TEST(peers_that_read_nothing_are_within_the_limit),
+		TEST(data_passes_those_that_read_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
