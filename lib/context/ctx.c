@@ -249,9 +249,12 @@ static int64_t tend_memory(struct tls_context *ctx, int64_t ns)
 {
 	struct core *core = &ctx->core;
 	uint64_t now = now_ns();
+	bool left = pool_trim(&core->tx_pool, now);
 
-	if (pool_trim(&core->tx_pool, now) | pool_trim(&core->rx_pool, now) |
-	    pool_trim(&core->slots.pool, now) | feed_trim(core, now))
+	left |= pool_trim(&core->rx_pool, now);
+	left |= pool_trim(&core->slots.pool, now);
+	left |= feed_trim(core, now);
+	if (left)
 		ns = shorter(ns, POOL_TRIM_NS);
 	if (!has_waiting(core))
 		return ns;

@@ -414,7 +414,7 @@ static void prepare_record(struct probe *probe, unsigned i)
 	op->aad_len = sizeof(header);
 	op->in_len = PLAIN;
 	op->nonce[0] ^= 0x80;
-	op->nonce[11] ^= i;
+	op->nonce[11] ^= (uint8_t)i;
 }
 
 /* Submit record i; *pending: it has not completed when that returns. */
@@ -445,7 +445,7 @@ static bool run_records(struct probe *probe, unsigned *count)
 	int err;
 
 	for (i = 0; i < PLAIN; i++)
-		probe->buffers->in[i] = i * 7 + (i >> 8);
+		probe->buffers->in[i] = (uint8_t)(i * 7 + (i >> 8));
 	for (i = 0; i < REQUESTS; i++) {
 		err = run_record(probe, i, &pending);
 		if (err) {

@@ -34,7 +34,7 @@ int afalg_open(const char *driver)
 	return err;
 }
 
-int afalg_set_key(int fd, const uint8_t *key, size_t key_len)
+int afalg_set_key(int fd, const uint8_t *key, unsigned key_len)
 {
 	if (setsockopt(fd, SOL_ALG, ALG_SET_KEY, key, key_len) < 0 ||
 	    setsockopt(fd, SOL_ALG, ALG_SET_AEAD_AUTHSIZE, NULL, TAG_LEN) < 0)

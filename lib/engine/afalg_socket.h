@@ -33,7 +33,7 @@ struct afalg_request {
 /* A transform socket bound to driver, or -errno. */
 int afalg_open(const char *driver);
 /* Key and tag length of a transform socket. 0 or -errno. */
-int afalg_set_key(int fd, const uint8_t *key, size_t key_len);
+int afalg_set_key(int fd, const uint8_t *key, unsigned key_len);
 /* An operation socket of a transform socket with a key, or -errno. */
 int afalg_accept(int fd);
 

@@ -23,7 +23,7 @@ struct op_socket {
 	struct op_socket *next; /* idle of its key, or spare of the engine */
 	struct op_socket *next_made;
 	int fd;     /* -1: spare */
-	int expect; /* bytes to be read */
+	size_t expect; /* bytes to be read */
 	void (*released)(void *memory); /* of an abandoned operation */
 	void *memory;
 	struct afalg_request request;
@@ -211,7 +211,7 @@ static int get_socket(struct afalg_engine *afalg, struct engine_key *key,
  */
 static int check_result(const struct op_socket *sock, int result)
 {
-	if (result == sock->expect)
+	if (result >= 0 && (size_t)result == sock->expect)
 		return 0;
 	if (result == -EBADMSG && sock->op->seal)
 		return -EIO;

@@ -12,7 +12,7 @@ struct known_answer {
 	const uint8_t *key; /* the cipher's key_len bytes */
 	const uint8_t *nonce;
 	const uint8_t *aad;
-	size_t aad_len;
+	uint8_t aad_len;
 	const uint8_t *plain;
 	size_t plain_len;
 	const uint8_t *sealed; /* plain_len + 16 bytes */

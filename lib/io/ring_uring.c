@@ -347,7 +347,8 @@ static struct io_uring_sqe *next_sqe(struct uring *ring)
 	return have_room(ring, 1) ? io_uring_get_sqe(&ring->uring) : NULL;
 }
 
-static void set_tagged(struct io_uring_sqe *sqe, struct ring_op *op, int tag)
+static void set_tagged(struct io_uring_sqe *sqe, struct ring_op *op,
+		       unsigned tag)
 {
 	io_uring_sqe_set_data64(sqe, (uintptr_t)op | tag);
 }
@@ -448,7 +449,7 @@ static int uring_engine_request(struct ring *base, int fd, const struct msghdr *
 	sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 	set_tagged(sqe, op, TAG_REQUEST);
 	sqe = io_uring_get_sqe(&ring->uring);
-	io_uring_prep_read(sqe, fd, out, len, 0);
+	io_uring_prep_read(sqe, fd, out, (unsigned)len, 0);
 	set_tagged(sqe, op, 0);
 	return 0;
 }
@@ -494,7 +495,8 @@ static void uring_pool_add(struct ring *base, void *buf, size_t len, int buffer)
 {
 	struct uring *ring = uring_of(base);
 
-	io_uring_buf_ring_add(ring->pool, buf, len, buffer,
+	io_uring_buf_ring_add(ring->pool, buf, (unsigned)len,
+			      (unsigned short)buffer,
 			      io_uring_buf_ring_mask(RING_BUFFERS), 0);
 	io_uring_buf_ring_advance(ring->pool, 1);
 }
@@ -646,15 +648,15 @@ static bool next_cqe(struct uring *ring, struct io_uring_cqe *cqe)
 
 static bool deliver(const struct io_uring_cqe *cqe)
 {
-	struct ring_op *op =
-		(struct ring_op *)(uintptr_t)(cqe->user_data & ~TAG_MASK);
+	const uint64_t address = cqe->user_data & ~(uint64_t)TAG_MASK;
+	struct ring_op *op = (struct ring_op *)(uintptr_t)address;
 	int buffer = -1;
 	int result = cqe->res;
 
 	if (!op)
 		return false;
 	if (cqe->flags & IORING_CQE_F_BUFFER)
-		buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+		buffer = (int)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 	if (cqe->user_data & TAG_REQUEST && result >= 0)
 		result = -EIO; /* a short sendmsg */
 	op->drained = result > 0 && !(cqe->flags & IORING_CQE_F_SOCK_NONEMPTY);
@@ -704,8 +706,9 @@ static int enter_and_wait(struct uring *ring, unsigned submit,
 	if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
 		flags |= IORING_ENTER_NO_IOWAIT;
 	ring_count_enter(&ring->base);
-	return note(ring, io_uring_enter2(ring->own.fd, submit, 1, flags,
-					  (sigset_t *)&arg, sizeof(arg)));
+	return note(ring, io_uring_enter2((unsigned)ring->own.fd, submit, 1,
+					  flags, (sigset_t *)&arg,
+					  sizeof(arg)));
 }
 
 /*

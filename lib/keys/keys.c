@@ -287,6 +287,7 @@ struct engine_key *keygen_bind(struct keygen *gen, struct engine *engine,
 	struct engine_key *key = NULL;
 	int i;
 
+	*error = 0;
 	for (i = 0; i < KEYS_ENGINES && gen->bound[i].engine; i++)
 		if (gen->bound[i].engine == engine)
 			return gen->bound[i].key;
@@ -319,10 +320,7 @@ int keygen_submit(struct keygen *gen, struct engine *engine,
 {
 	int ret;
 
-	if (gen->bound[0].engine == engine)
-		op->key = gen->bound[0].key;
-	else
-		op->key = keygen_bind(gen, engine, &ret);
+	op->key = keygen_bind(gen, engine, &ret);
 	if (op->key)
 		ret = engine->ops->submit(engine, op);
 	if (op->key && ret == ENGINE_DONE && !op->result)

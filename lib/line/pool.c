@@ -181,7 +181,7 @@ static void cut(struct slab *slab, enum pool_kind kind)
 static struct slab *take_empty(struct pool *pool, enum pool_kind kind)
 {
 	struct slab *slab;
-	int i = kind;
+	unsigned i = kind;
 
 	if (list_empty(&pool->empty[i]))
 		for (i = POOL_KINDS - 1; i > 0; i--)
@@ -193,7 +193,7 @@ static struct slab *take_empty(struct pool *pool, enum pool_kind kind)
 	spare_taken(&pool->spare, --pool->empty_count);
 	if (pool->empty_count < pool->idle)
 		pool->idle = pool->empty_count;
-	if (i != (int)kind)
+	if (i != kind)
 		cut(slab, kind);
 	return slab;
 }

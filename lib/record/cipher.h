@@ -22,7 +22,7 @@ struct cipher {
 	enum cipher_id id;
 	const char *name;
 	const char *kernel_name; /* of the algorithm in the kernel crypto API */
-	size_t key_len;
+	unsigned key_len;
 	size_t kernel_iv_len; /* there; see afalg_fill() */
 };
 
