@@ -11,6 +11,7 @@
 
 static SSL_CTX *ssl_ctx;
 static SSL *ssl;
+static bool unfinished; /* SSL_write() is to be called again */
 
 static void ossl_open(const struct pump_options *o, int fd)
 {
@@ -28,10 +29,6 @@ static void ossl_open(const struct pump_options *o, int fd)
 		die("certificate: %s", openssl_words());
 	if (o->padding && !SSL_CTX_set_block_padding(ssl_ctx, o->padding))
 		die("padding: %s", openssl_words());
-	/*
-	 * Without partial writes OpenSSL 3.0 fails with "bad length" when it
-	 * has a KeyUpdate to send among the records of a write that waits.
-	 */
 	SSL_CTX_set_mode(ssl_ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 					  SSL_MODE_ENABLE_PARTIAL_WRITE);
 	ssl = SSL_new(ssl_ctx);
@@ -55,14 +52,25 @@ static ssize_t result(int n)
 	die("%s", openssl_words());
 }
 
+/*
+ * A defect of OpenSSL, 3.0 to 3.6: with a KeyUpdate to answer, and its own write
+ * unfinished, SSL_read() sends the answer when it meets another KeyUpdate: in the
+ * middle of that write, and fails with "bad length". So read on when it has
+ * been sent, which is with the next write.
+ */
 static ssize_t ossl_read(void *buf, size_t len)
 {
+	if (unfinished && SSL_get_key_update_type(ssl) != SSL_KEY_UPDATE_NONE)
+		return -EAGAIN;
 	return result(SSL_read(ssl, buf, (int)len));
 }
 
 static ssize_t ossl_write(const void *buf, size_t len)
 {
-	return result(SSL_write(ssl, buf, (int)len));
+	ssize_t n = result(SSL_write(ssl, buf, (int)len));
+
+	unfinished = n == -EAGAIN;
+	return n;
 }
 
 static void ossl_update(void)
