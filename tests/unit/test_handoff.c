@@ -185,6 +185,48 @@ static void a_hello_retry_request_makes_no_difference(void **state)
 	});
 }
 
+/* Its key shares have more than a kilobyte each way. */
+static void hybrid_group(SSL *server, SSL *client)
+{
+	const char *name = "X25519MLKEM768";
+
+	assert_int_equal(SSL_set1_groups_list(client, name), 1);
+	assert_int_equal(SSL_set1_groups_list(server, name), 1);
+}
+
+static void ask_for_the_hybrid_group(SSL *server, SSL *client)
+{
+	assert_int_equal(SSL_set1_groups_list(client, "X25519:X25519MLKEM768"),
+			 1);
+	assert_int_equal(SSL_set1_groups_list(server, "X25519MLKEM768"), 1);
+}
+
+static void assert_hybrid_group(void (*prepare)(SSL *server, SSL *client))
+{
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+	assert_either_end((struct tls_pair_options){
+		PREPARED,
+		.prepare = prepare,
+	});
+#else
+	(void)prepare;
+	print_message("before OpenSSL 3.5 there are no hybrid groups\n");
+	skip();
+#endif
+}
+
+static void a_hybrid_group_makes_no_difference(void **state)
+{
+	(void)state;
+	assert_hybrid_group(hybrid_group);
+}
+
+static void a_retry_with_a_hybrid_group_makes_no_difference(void **state)
+{
+	(void)state;
+	assert_hybrid_group(ask_for_the_hybrid_group);
+}
+
 static void no_middlebox_compat(SSL *server, SSL *client)
 {
 	SSL_clear_options(server, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
@@ -586,6 +628,9 @@ int main(void)
 		cmocka_unit_test(a_handshake_in_small_steps_is_followed),
 		cmocka_unit_test(a_client_certificate_makes_no_difference),
 		cmocka_unit_test(a_hello_retry_request_makes_no_difference),
+		cmocka_unit_test(a_hybrid_group_makes_no_difference),
+		cmocka_unit_test(
+			a_retry_with_a_hybrid_group_makes_no_difference),
 		cmocka_unit_test(
 			the_absence_of_change_cipher_spec_makes_no_difference),
 		cmocka_unit_test(a_resumed_session_is_handed_over),

@@ -471,7 +471,7 @@ static void good_then_bad(enum tls_context_kind kind)
 
 	begin(kind);
 	for (i = 0; i < 10; i++)
-		len += wire_seal(&w, RECORD_DATA, "0123456789" + i, 1, 0,
+		len += wire_seal(&w, RECORD_DATA, &"0123456789"[i], 1, 0,
 				 record + len);
 	len += wire_seal(&w, RECORD_DATA, "forged", 6, 0, record + len);
 	record[len - 1] ^= 1;

@@ -140,7 +140,7 @@ static void echo_library(const char *suite, const char *driver, bool async,
 	struct echo *e = echo_start(&config, len);
 	struct tls_pair pair = connect_to(e, &options);
 	struct tls_context *ctx;
-	struct tls_conn *conn;
+	struct tls_conn *conn = NULL;
 	struct tls_stats s;
 	const char *words;
 	char name[256];
