@@ -706,8 +706,9 @@ static int enter_and_wait(struct uring *ring, unsigned submit,
 	if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
 		flags |= IORING_ENTER_NO_IOWAIT;
 	ring_count_enter(&ring->base);
-	return note(ring, io_uring_enter2((unsigned)ring->own.fd, submit, 1, flags,
-					  (sigset_t *)&arg, sizeof(arg)));
+	return note(ring, io_uring_enter2((unsigned)ring->own.fd, submit, 1,
+					  flags, (sigset_t *)&arg,
+					  sizeof(arg)));
 }
 
 /*
