@@ -596,6 +596,83 @@ static void without_io_uring_a_context_takes_epoll(void **state)
 	}
 }
 
+/* All of it, in every thread there is. */
+static void forbid_io_uring_now(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
+		BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1,
+			 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { sizeof(code) / sizeof(code[0]),
+					    code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		    SECCOMP_FILTER_FLAG_TSYNC, &program))
+		_exit(101);
+}
+
+static bool takes_epoll(const struct tls_context *ctx)
+{
+	static const char expected[] = "sockets: epoll; not io_uring: ";
+	char words[4000];
+
+	tls_context_describe(ctx, words, sizeof(words));
+	return !strncmp(words, expected, strlen(expected));
+}
+
+/* A process enters its sandbox when all is open: what then? */
+static void forbidden_in_mid_life(enum tls_context_kind kind)
+{
+	const struct ends_options options = {
+		.end = { { .kind = kind }, { .kind = kind } },
+		.blocking = true,
+	};
+	struct tls_event event;
+	struct end e[2];
+
+	ends_new(e, &options);
+	expect_works(e);
+	forbid_io_uring_now();
+	tls_write(e[0].conn, "x", 1);
+	if (tls_context_wait(e[0].ctx, &event, 1, 1000) != -EPERM)
+		_exit(1);
+	if (!strstr(tls_last_error(), "sandbox"))
+		_exit(2);
+	if (tls_write(e[0].conn, "x", 1) != -EPERM ||
+	    !strstr(tls_conn_error(e[0].conn), "io_uring"))
+		_exit(3);
+	ends_free(e);
+	ends_new(e, &options);
+	if (!takes_epoll(e[0].ctx) || !takes_epoll(e[1].ctx))
+		_exit(4);
+	expect_works(e);
+	ends_free(e);
+}
+
+static void a_sandbox_in_mid_life_ends_a_context_and_not_the_next(void **state)
+{
+	int kind;
+
+	(void)state;
+	for (kind = 0; kind < 2; kind++) {
+		pid_t child = fork();
+
+		if (child) {
+			expect_child_succeeds(child);
+			continue;
+		}
+		unsetenv("ASYNCTLS_IO");
+		forbidden_in_mid_life((enum tls_context_kind)kind);
+		_exit(0);
+	}
+}
+
 /* ---- Arguments --------------------------------------------------------- */
 
 static void refuse(const struct tls_config *config, int error,
@@ -823,6 +900,7 @@ int main(void)
 		TEST(a_context_without_descriptors_is_an_error),
 		TEST(a_hand_over_takes_no_descriptor),
 		TEST(a_forbidden_io_uring_is_named_with_what_forbids_it),
+		TEST(a_sandbox_in_mid_life_ends_a_context_and_not_the_next),
 		TEST(a_kernel_without_io_uring_is_named),
 		TEST(without_io_uring_a_context_takes_epoll),
 		TEST(an_impossible_config_is_refused),
