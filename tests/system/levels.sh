@@ -13,7 +13,7 @@ declare -A level=(
 # What joins two parts that know each other: the header of the one is for the
 # source of the other.
 declare -A also=(
-	[conn/feed.c:conn/rx]=1
+	[conn/feed.c:conn/rx]=1 [io/ring.c:io/ring_ops]=1
 )
 
 checked=0 wrong=0
