@@ -635,6 +635,16 @@ static int start(struct polling *ring, struct ring_op *op)
 	return 0;
 }
 
+static void take_answers(struct polling *ring)
+{
+	struct io_event events[AIO_BATCH];
+	int i, n;
+
+	n = aio_reap(&ring->aio, events);
+	for (i = 0; i < n; i++)
+		finish(ring, events[i].data, (long)events[i].res, -1);
+}
+
 /* One batch; false: the kernel takes no more for now. */
 static bool submit_some(struct polling *ring)
 {
@@ -663,6 +673,18 @@ static bool submit_some(struct polling *ring)
 	return true;
 }
 
+/* A driver that is not asynchronous is through with them by then. */
+static bool submit_reads(struct polling *ring)
+{
+	if (list_empty(&ring->unread))
+		return true;
+	while (!list_empty(&ring->unread))
+		if (!submit_some(ring))
+			return false;
+	take_answers(ring);
+	return true;
+}
+
 static int polling_submit(struct ring *base)
 {
 	struct polling *ring = polling_of(base);
@@ -674,9 +696,8 @@ static int polling_submit(struct ring *base)
 	while ((node = list_take(&queued)))
 		if (start(ring, op_of(node))) /* the others may do better */
 			list_move_tail(&ring->queued, node);
-	while (!list_empty(&ring->unread))
-		if (!submit_some(ring))
-			return -EAGAIN;
+	if (!submit_reads(ring))
+		return -EAGAIN;
 	return list_empty(&ring->queued) ? 0 : -EAGAIN;
 }
 
@@ -760,16 +781,6 @@ static void take_event(struct polling *ring, const struct epoll_event *event)
 	write_on(ring, watch);
 	read_on(ring, watch);
 	tell_pollers(ring, watch, got);
-}
-
-static void take_answers(struct polling *ring)
-{
-	struct io_event events[AIO_BATCH];
-	int i, n;
-
-	n = aio_reap(&ring->aio, events);
-	for (i = 0; i < n; i++)
-		finish(ring, events[i].data, (long)events[i].res, -1);
 }
 
 /* Whether there was a signal. */

@@ -363,11 +363,14 @@ int main(void)
 		ACCEL_TEST(
 			what_is_written_leaves_while_the_application_is_away_for_10_s),
 	};
+	int failed;
 
 	if (!accel_present()) {
 		print_message("asynctls_accel is not loaded (tests/kmod)\n");
 		return SKIPPED;
 	}
 	cmocka_set_test_filter(getenv("ASYNCTLS_TESTS"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
+	setenv("ASYNCTLS_IO", "poll", 1);
+	return failed + cmocka_run_group_tests_name("epoll", tests, NULL, NULL);
 }

@@ -689,11 +689,14 @@ int main(void)
 		ACCEL_TEST(a_driver_that_is_unloaded_breaks_no_stream),
 		ACCEL_TEST(fork_with_records_in_flight_corrupts_nothing),
 	};
+	int failed;
 
 	if (!accel_present()) {
 		print_message("asynctls_accel is not loaded (tests/kmod)\n");
 		return SKIPPED;
 	}
 	cmocka_set_test_filter(getenv("ASYNCTLS_TESTS"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
+	setenv("ASYNCTLS_IO", "poll", 1);
+	return failed + cmocka_run_group_tests_name("epoll", tests, NULL, NULL);
 }
