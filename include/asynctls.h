@@ -4,7 +4,8 @@
  *
  * OpenSSL does the handshake; then a connection is handed over and its
  * records are sealed and opened many at a time, by kernel crypto drivers
- * (AF_ALG AIO) or on this CPU, and carried by io_uring.
+ * (AF_ALG AIO) or on this CPU, and carried by io_uring, or by epoll where that is
+ * forbidden or missing.
  *
  *	struct tls_context *ctx;
  *	struct tls_conn *conn;
@@ -63,7 +64,7 @@
  * When the kernel refuses
  *	A sandbox entered after tls_context_new(), or a closefrom() that closes
  *	the context's descriptors, ends the context: tls_context_wait(),
- *	tls_context_process() and hand-overs return what io_uring_enter() did
+ *	tls_context_process() and hand-overs return what the kernel did
  *	(-EPERM, -EACCES, -ENOSYS, -EBADF, ...) from then on, and every
  *	connection has failed with it. What is left is to close and free; a
  *	socket may be held until the context is freed.
@@ -71,7 +72,8 @@
  * exec()
  *	A kernel driver that does not complete a request holds up exec() in the
  *	process that made it, SIGKILL included, until it does. tls_close() and
- *	exit do not wait for it, nor does exec() in a forked child.
+ *	exit do not wait for it, nor does exec() in a forked child. (Without
+ *	io_uring exit does.)
  */
 #ifndef ASYNCTLS_H
 #define ASYNCTLS_H
@@ -100,7 +102,7 @@ extern "C" {
 #define ASYNCTLS_VERSION_MINOR 1
 #define ASYNCTLS_VERSION_PATCH 0
 
-struct tls_context; /* connections, their engines, one io_uring */
+struct tls_context; /* connections, their engines, one io_uring or epoll */
 struct tls_conn;    /* one connection, both directions */
 struct ssl_st;	    /* OpenSSL's SSL */
 struct ssl_ctx_st;  /* OpenSSL's SSL_CTX */
@@ -264,12 +266,15 @@ struct tls_config {
  * -EINVAL	a field or an environment variable has no such value
  * -E2BIG	a field that this version of the library does not know is set
  * -ENODEV	the engine asked for does not exist here
+ * -ENOMEM	no memory
+ * -EMFILE, ...
+ *
+ * and, where TLS_IO_URING was asked for:
+ *
  * -EPERM	io_uring is forbidden (seccomp, kernel.io_uring_disabled)
  * -ENOSYS	the kernel has no io_uring, or one older than Linux 5.19
  * -EOPNOTSUPP	io_uring is switched off in this sandbox (-95)
- * -ENOMEM	no memory, or more io_uring than RLIMIT_MEMLOCK (ulimit -l) has
- *		room for
- * -EMFILE, ...
+ * -ENOMEM	more io_uring than RLIMIT_MEMLOCK (ulimit -l) has room for
  */
 int tls_context_new(struct tls_context **ctx, const struct tls_config *config)
 	ASYNCTLS_API(context_new);
@@ -372,8 +377,9 @@ int tls_context_wait(struct tls_context *ctx, struct tls_event *events, int max,
 		     int timeout_ms) ASYNCTLS_API(context_wait);
 
 /*
- * Write to buf, as snprintf() does, one line per cipher: which engine and
- * driver seal it, and why not another.
+ * Write to buf, as snprintf() does, one line on how it sends and receives, and
+ * why not with io_uring, and one per cipher: which engine and driver seal it, and
+ * why not another.
  */
 int tls_context_describe(const struct tls_context *ctx, char *buf, size_t len)
 	ASYNCTLS_API(context_describe);
@@ -813,7 +819,7 @@ struct tls_stats {
 	uint64_t sent_bytes;	/* wire bytes of them */
 	uint64_t receives;	/* io_uring receives that completed */
 	uint64_t received_bytes;
-	uint64_t enters;	/* io_uring_enter() system calls */
+	uint64_t enters;	/* system calls to send, receive and wait */
 	uint64_t allocations;	/* times memory was asked of the system */
 	uint64_t connections;	/* handed over so far */
 	uint64_t connections_now;
