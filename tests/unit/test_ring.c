@@ -258,7 +258,7 @@ static void test_pool_draw(void **state)
 		ring_reap(ring);
 	}
 	/* one found none left; Linux 6.1 delivers that first */
-	assert_int_equal(draw.sum, sizeof(uint64_t) - ENOBUFS);
+	assert_in_range(draw.sum + ENOBUFS, 1, POOL_LEN);
 	ring_pool_add(ring, pool[0], POOL_LEN, 5);
 	pooled_round(ring, sv, pool[0], 5);
 	unpair(sv);
