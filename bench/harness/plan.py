@@ -75,6 +75,8 @@ class Contenders:
 		self.asynctls = make("libasynctls", "bench-asynctls")
 		self.worker = make("libasynctls, worker", "bench-asynctls",
 			"--context", "worker")
+		self.poll = make("libasynctls, poll", "bench-asynctls",
+			prefix=("env", "ASYNCTLS_IO=poll"))
 		self.new_openssl = [make("OpenSSL 3.5", "bench-openssl",
 			prefix=new_openssl)] if new_openssl else []
 		self.gnutls = [make("GnuTLS", "bench-gnutls")] if there(
@@ -100,7 +102,7 @@ class Contenders:
 			self.asynctls]
 
 	def kinds(self):
-		return [self.worker, *self.afalg]
+		return [self.worker, self.poll, *self.afalg]
 
 
 def bulk(workload, contenders, sizes, effort, cipher=AES128, version="1.3"):
@@ -153,7 +155,7 @@ def request(c, effort):
 		for size in (KIB,) if effort.quick else (64, KIB, 16 * KIB):
 			some = [c.plain, c.openssl, c.asynctls]
 			if size == KIB:
-				some = [c.plain, *c.tls()]
+				some = [c.plain, *c.tls(), c.poll]
 			for contender in some:
 				yield Case("request", "Requests of 64 bytes on %d "
 					"connection%s: %s, TLS 1.3" % (

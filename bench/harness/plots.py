@@ -17,6 +17,7 @@ COLOURS = {
 	"GnuTLS": "#3a7d44",
 	"libasynctls": "#1b6ca8",
 	"libasynctls, worker": "#6fb1e3",
+	"libasynctls, poll": "#3f8fc4",
 	"libasynctls, afalg": "#0b2f4a",
 }
 

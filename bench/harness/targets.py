@@ -9,6 +9,7 @@ from . import plan
 K16 = 16 * plan.KIB
 K256 = 256 * plan.KIB
 OURS = "libasynctls"
+POLL = "libasynctls, poll"	# without io_uring
 
 
 @dataclasses.dataclass
@@ -67,12 +68,13 @@ def pairs(results, workload, contender, other, what, **wanted):
 
 
 def throughput(results):
-	def compare(what, goal, workload, other, size, cipher=plan.AES128):
+	def compare(what, goal, workload, other, size, cipher=plan.AES128,
+			ours=OURS):
 		wanted = {"size": size, "cipher": cipher, "version": "1.3"}
 		other_wanted = dict(wanted, cipher=plan.AES128) if (
 			other == "plain") else wanted
 		return Target(what, goal, True,
-			median(results, workload, OURS, "gb_per_s", **wanted),
+			median(results, workload, ours, "gb_per_s", **wanted),
 			median(results, workload, other, "gb_per_s",
 				**other_wanted), "GB/s")
 
@@ -87,6 +89,10 @@ def throughput(results):
 		plan.KIB)
 	yield compare(bulk % ("256 KiB", "plain send()"), 0.70, "send", "plain",
 		K256)
+	for size in (plan.KIB, K16, K256):
+		yield compare("bulk send, %s writes, without io_uring against "
+			"with" % plan.words(size), 0.9, "send", OURS, size,
+			ours=POLL)
 	yield compare("both ends, 16 KiB, against OpenSSL 3.0", 2.0, "both",
 		"OpenSSL", K16)
 	yield compare("both ends, 16 KiB, against OpenSSL 3.5", 1.4, "both",
@@ -116,12 +122,12 @@ def processor_time(results):
 
 
 def requests(results):
-	def compare(what, goal, least, quantity, unit, connections):
+	def compare(what, goal, least, quantity, unit, connections, ours=OURS):
 		wanted = {"size": plan.KIB, "connections": connections}
 		return Target(what + ", run by run", goal, least,
-			median(results, "request", OURS, quantity, **wanted),
+			median(results, "request", ours, quantity, **wanted),
 			median(results, "request", "OpenSSL", quantity, **wanted),
-			unit, pairs(results, "request", OURS, "OpenSSL",
+			unit, pairs(results, "request", ours, "OpenSSL",
 				quantity, **wanted))
 
 	one = "request, 1 KiB, 1 connection, %s, against OpenSSL"
@@ -129,6 +135,10 @@ def requests(results):
 	yield compare(one % "p99", 1.0, False, "p99_us", "µs", 1)
 	yield compare("requests, 1 KiB, 1,000 connections, against OpenSSL and "
 		"epoll", 1.5, True, "requests_per_s", "/s", 1000)
+	for n in (100, 1000):
+		yield compare("requests, 1 KiB, %d connections, without io_uring, "
+			"against OpenSSL and epoll" % n, 1.5, True,
+			"requests_per_s", "/s", n, POLL)
 
 
 def all_targets(results):
