@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * This folder is include/asynctls.h: arguments, waiting, words.
+ *
  * What the public calls share: how long they wait, and that they end. They are
  * in asynctls.c (contexts, hand-over, what a connection is like), call_write.c
  * and call_read.c.

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Small things every part needs: container_of, time, an intrusive list. */
+/*
+ * Small things every part needs: container_of, time, an intrusive list.
+ *
+ * This folder knows nothing of TLS: the words of the last error, threads, memory
+ * for keys, descriptors of our own, structs with a size, counters.
+ */
 #ifndef ASYNCTLS_UTIL_H
 #define ASYNCTLS_UTIL_H
 

@@ -2,7 +2,8 @@
 /*
  * One connection: what its records mean. Alerts, post-handshake messages,
  * close, errors. Does no I/O of its own: it fills and empties the lines of tx
- * and rx and is moved on by its context.
+ * and rx and is moved on by its context. This folder is all that a connection is,
+ * and what it shares with others (core, feed); it never waits.
  *
  * Reading and writing end apart (RFC 8446 6.1): a FIN, or a close_notify, ends
  * reading, a send that failed ends writing. What ends both is an error that an

@@ -4,6 +4,10 @@
  *
  * Nonce, AAD and input are fixed before an engine sees an operation, so every
  * engine yields the same bytes, and what one refuses another can do.
+ *
+ * This folder has the engines there are, how a context comes to have which
+ * (choice), and which of two a record goes to (hybrid). None of them knows of
+ * connections, or of the order of records.
  */
 #ifndef ASYNCTLS_ENGINE_H
 #define ASYNCTLS_ENGINE_H

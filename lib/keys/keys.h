@@ -3,7 +3,7 @@
  * Key generations: a key and IV, in TLS 1.3 the traffic secret they are
  * expanded from (RFC 8446 7.1 to 7.3), and the engines' own form of that key.
  * Reference counted: every record in flight holds its generation, and the last
- * one wipes it.
+ * one wipes it. This folder is the key schedule, and its log (keylog).
  */
 #ifndef ASYNCTLS_KEYS_H
 #define ASYNCTLS_KEYS_H

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * This folder is the pipeline: a line of records, the memory they lie in (pool), and
+ * who has them sealed or opened, and again by another (dispatch). It is the same
+ * for both directions, and knows nothing of what records mean.
+ *
  * The line of records of one direction of one connection. Invariants:
  *
  * 1. Sequence number, nonce and key generation are bound when a record enters

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a connection of OpenSSL's is made of at this moment: secrets, sequence
- * numbers, bytes under way. The only part that knows <openssl/ssl.h>.
+ * numbers, bytes under way. This folder alone knows <openssl/ssl.h>: what goes by
+ * before the hand-over (follow), and session tickets after it (ticket).
  *
  * handoff_prepare() hooks the keylog and the info callback of an SSL_CTX. A BIO
  * callback is put (in front of any there is) on the connection's read and write

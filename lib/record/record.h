@@ -2,7 +2,8 @@
 /*
  * TLS records as bytes: header, nonce, AAD, what is inside (RFC 8446 section 5;
  * RFC 5246 6.2.3.3 with RFC 5288, 6655 and 7905 for TLS 1.2). No state, no
- * memory of its own, no I/O.
+ * memory of its own, no I/O. This folder is what RFCs say of a record and nothing
+ * else: the AEADs and suites (cipher), and where plaintext comes from (source).
  *
  *	TLS 1.3			header | sealed(content type zeros) tag
  *	TLS 1.2, GCM and CCM	header nonce[8] | sealed(content) tag
