@@ -4,6 +4,7 @@
 
 edge_peer.py WHAT ARGUMENT...; exits 0 if the other end did as it should.
 """
+import glob
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import time
 
 FORGED = b"\x17\x03\x03\x00\x40" + bytes(64)  # it will not open
 JUNK = bytes(8000000)  # more than the sockets hold
@@ -96,11 +98,22 @@ def stays(port):
     raise AssertionError("the server reads for ever")
 
 
+def stop(process):
+    """SIGSTOP, and wait until all of its threads have stopped."""
+    os.kill(process, signal.SIGSTOP)
+    for task in glob.glob("/proc/%d/task/*/stat" % process):
+        while True:
+            with open(task) as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "T":
+                    break
+            time.sleep(0.001)
+
+
 def vanishes(port, server):
     """Gone with its Finished: the server cannot send its tickets any more."""
     end, server = client(port), int(server)
     end.call(end.tls.do_handshake)
-    os.kill(server, signal.SIGSTOP)
+    stop(server)
     try:
         end.send(b"")
         end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
