@@ -3,7 +3,7 @@
 #
 # sandbox.sh BUILD_DIR: the examples where system calls are refused, as in
 # containers (sandbox.c): they serve every byte, and say which way they took,
-# and why. Prints TAP.
+# and why. The servers' contexts are loops, the client's has a worker. Prints TAP.
 
 set -u
 
@@ -14,11 +14,23 @@ examples=$build/examples
 . "$source_dir/tests/system/tap.sh"
 unset ASYNCTLS_IO ASYNCTLS_CPU
 
-# The words that start() is to run a command behind, and what they must say.
+if [ ! -x "$build/tests/sandbox" ]; then
+	echo "1..0 # SKIP built without libseccomp (libseccomp-dev)"
+	exit 0
+fi
+
+# inside RULE...: what start() is to run a command behind from now on
 sandbox=()
 inside()
 {
-	sandbox=("$build/tests/sandbox" "$@")
+	sandbox=("$build/tests/sandbox" "$source_dir/tests/system/moby.profile"
+		"$@" --)
+}
+
+# io_uring WHAT: rules for its three system calls
+io_uring()
+{
+	printf 'io_uring_%s ' "setup=$1" "enter=$1" "register=$1"
 }
 
 says()
@@ -81,31 +93,54 @@ serve()
 	check "... and ends" stop "$pid" 8
 }
 
+without_a_profile_it_is_io_uring()
+{
+	start server "$examples/echo-server" --cert "$tmp/cert" \
+		--key "$tmp/key" --port 0 && says '^sockets: io_uring' &&
+		stop "$pid" 8
+}
+
 mkdir "$tmp/root"
 head -c 3333333 /dev/urandom >"$tmp/root/file"
 
-inside none EPERM none EPERM
+inside
 if ! "${sandbox[@]}" true; then
 	echo "1..0 # SKIP no seccomp filters here"
 	exit 0
 fi
+check 'the profile allows what is harmless' "${sandbox[@]}" \
+	mkdir "$tmp/root/harmless"
+check '... and no namespace' fails 1 'Operation not permitted' \
+	"${sandbox[@]}" unshare --user true
 why='poll; not io_uring: '
-inside all EPERM alg EPERM
+serve 'as moby does from 29.4 on' "$why.*seccomp"
+inside AF_ALG=allow
 serve 'as moby 25 does' "$why.*seccomp"
-inside all EPERM alg EAFNOSUPPORT
-serve 'as newer ones do' "$why.*seccomp"
-inside all ENOSYS alg EPERM
+inside AF_ALG=EAFNOSUPPORT
+serve 'with a kernel without AF_ALG' "$why.*seccomp"
+# shellcheck disable=SC2046	# one word a rule
+inside $(io_uring ENOSYS)
 serve 'as if there were none' "$why.*CONFIG_IO_URING"
-inside all EOPNOTSUPP none EPERM
+# shellcheck disable=SC2046
+inside $(io_uring EOPNOTSUPP) AF_ALG=allow
 serve 'with another error' "$why"
-inside register EPERM none EPERM
+inside io_uring_setup=allow io_uring_enter=allow AF_ALG=allow
 serve 'without io_uring_register alone' "$why"
-inside enter EPERM none EPERM
+inside io_uring_setup=allow io_uring_register=allow AF_ALG=allow
 serve 'without io_uring_enter alone' "$why"
 # who asks for io_uring, and cannot have it, hears why
-inside all EPERM alg EPERM
+inside
 export ASYNCTLS_IO=uring
 check 'ASYNCTLS_IO=uring is refused with words' fails 1 'io_uring.*seccomp' \
 	"${sandbox[@]}" "$examples/echo-server" --cert "$tmp/cert" \
 	--key "$tmp/key" --port 0
+unset ASYNCTLS_IO
+# ... and has it where the profile is told to allow it
+if without_a_profile_it_is_io_uring >/dev/null; then
+	# shellcheck disable=SC2046
+	inside $(io_uring allow)
+	serve 'with a profile that allows io_uring' '^sockets: io_uring'
+else
+	skip 'with a profile that allows io_uring' 'no io_uring here'
+fi
 finish
