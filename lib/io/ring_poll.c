@@ -550,7 +550,7 @@ static int start_send(struct polling *ring, struct ring_op *op)
 /* Less than there was room for: there is nothing more, for now. */
 static void note_received(struct watch *watch, long n, size_t asked)
 {
-	if (n == -EAGAIN || (n > 0 && (size_t)n < asked && !watch->ended))
+	if (n == -EAGAIN || (n > 0 && (size_t)n < asked && !watch->unsure))
 		watch->may_read = false;
 }
 
@@ -775,7 +775,8 @@ static void take_event(struct polling *ring, const struct epoll_event *event)
 		is_ours(ring); /* or it is an event of somebody else's epoll */
 		return;
 	}
-	watch->ended |= got & (trouble | EPOLLRDHUP);
+	/* no event may come again, and a receive stops at urgent data */
+	watch->unsure |= got & (trouble | EPOLLRDHUP | EPOLLPRI);
 	watch->may_read |= got & (trouble | EPOLLRDHUP | EPOLLIN);
 	watch->may_write |= got & (trouble | EPOLLOUT);
 	write_on(ring, watch);

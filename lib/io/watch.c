@@ -2,7 +2,9 @@
 #include "io/watch.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 enum { FEWEST = 16 };
 
@@ -75,6 +77,19 @@ static void grow(struct watches *w)
 	w->mask = mask;
 }
 
+/*
+ * A receive of others than TCP may end before the data does: a unix socket's
+ * where a descriptor or other credentials came with it.
+ */
+static bool is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t len = sizeof(protocol);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) &&
+	       protocol == IPPROTO_TCP;
+}
+
 struct watch *watch_get(struct watches *w, int fd)
 {
 	struct watch *watch = watch_find(w, fd), **to;
@@ -89,6 +104,7 @@ struct watch *watch_get(struct watches *w, int fd)
 	watch->fd = fd;
 	watch->stamp = ++w->stamp;
 	watch->may_read = watch->may_write = true;
+	watch->unsure = !is_tcp(fd);
 	list_init(&watch->readers);
 	list_init(&watch->writers);
 	list_init(&watch->pollers);
@@ -101,7 +117,7 @@ struct watch *watch_get(struct watches *w, int fd)
 int watch_for(struct watches *w, struct watch *watch, uint32_t events,
 	      unsigned *calls)
 {
-	const uint32_t wanted = events | EPOLLRDHUP;
+	const uint32_t wanted = events | EPOLLRDHUP | EPOLLPRI;
 	struct epoll_event event = {
 		.events = watch->registered | wanted | EPOLLET,
 		.data.u64 = (uint64_t)watch->stamp << 32 | (uint32_t)watch->fd,

@@ -19,7 +19,7 @@ struct watch {
 	uint32_t registered; /* for these events; 0: not at all */
 	/* false: a call would have waited, and there was no event since */
 	bool may_read, may_write;
-	bool ended; /* no event may come again, though there is more to read */
+	bool unsure; /* a receive with room to spare need not have taken all */
 	/* operations that wait, by what for */
 	struct list readers, writers, pollers;
 	struct watch *next;

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ring without io_uring: what sockets, epoll and Linux AIO do that is easily
+ * taken for something else. Every test runs on both kinds of ring.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "io/ring.h"
+#include "wire.h"
+
+enum { SECOND = 1000000000, SHORTLY = SECOND / 50, MANY = 300 };
+
+static enum ring_kind kind; /* of the group that is running */
+static struct ring *ring;
+
+struct op {
+	struct ring_op ring; /* first: done() casts back */
+	int result;
+	int count;
+};
+
+static void op_done(struct ring_op *ring_op, int result, int buffer)
+{
+	struct op *op = (struct op *)ring_op;
+
+	(void)buffer;
+	op->result = result;
+	op->count++;
+}
+
+static struct op new_op(void)
+{
+	return (struct op){ .ring.done = op_done };
+}
+
+static int setup(void **state)
+{
+	const char *why;
+
+	(void)state;
+	return ring_new(&ring, kind, RING_POLL, &why);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	ring_free(ring);
+	return 0;
+}
+
+/* As a context does that has nothing else to do. */
+static void turn(void)
+{
+	ring_submit(ring);
+	ring_wait(ring, SHORTLY);
+	ring_reap(ring);
+}
+
+static void finish(struct op *op)
+{
+	int i;
+
+	for (i = 0; i < 100 && !op->count; i++)
+		turn();
+	assert_int_equal(op->count, 1);
+}
+
+static int receive(int fd, char *buf, size_t len)
+{
+	struct op op = new_op();
+
+	assert_int_equal(ring_recv(ring, fd, buf, len, &op.ring), 0);
+	finish(&op);
+	return op.result;
+}
+
+/* With nothing there: it waits for an event from then on. */
+static void begin_to_receive(int fd, char *buf, size_t len, struct op *op)
+{
+	assert_int_equal(ring_recv(ring, fd, buf, len, &op->ring), 0);
+	turn();
+	assert_int_equal(op->count, 0);
+}
+
+/* ---- Receives that end early -------------------------------------------- */
+
+static void what_is_behind_urgent_data_is_received(void **state)
+{
+	struct op op = new_op();
+	char buf[16];
+	int fd[2], i;
+
+	(void)state;
+	socket_pair(fd, true);
+	begin_to_receive(fd[0], buf, 16, &op);
+	assert_int_equal(send(fd[1], "ab!", 3, MSG_OOB), 3);
+	assert_int_equal(send(fd[1], "cd", 2, 0), 2);
+	usleep(20 * 1000);
+	finish(&op);
+	assert_int_equal(op.result, 2); /* up to the mark */
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(receive(fd[0], buf, 16), 2);
+		assert_memory_equal(buf, "cd", 2);
+		assert_int_equal(send(fd[1], "cd", 2, 0), 2);
+		usleep(20 * 1000);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void send_with_a_descriptor(int fd, const char *bytes)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { { .cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { (void *)(uintptr_t)bytes, strlen(bytes) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(fd, &msg, 0), strlen(bytes));
+}
+
+/* A unix socket's receive ends with the data that came with it. */
+static void what_is_behind_a_passed_descriptor_is_received(void **state)
+{
+	struct op op = new_op();
+	char buf[16];
+	int fd[2];
+
+	(void)state;
+	socket_pair(fd, false);
+	begin_to_receive(fd[0], buf, 16, &op);
+	send_with_a_descriptor(fd[1], "ab");
+	assert_int_equal(send(fd[1], "cd", 2, 0), 2);
+	finish(&op);
+	assert_int_equal(op.result, 2);
+	assert_int_equal(receive(fd[0], buf, 16), 2);
+	assert_memory_equal(buf, "cd", 2);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_is_behind_urgent_data_is_received),
+		TEST(what_is_behind_a_passed_descriptor_is_received),
+	};
+	int failed;
+
+	kind = RING_SHARED;
+	failed = cmocka_run_group_tests_name("shared", tests, NULL, NULL);
+	kind = RING_OWNED;
+	return failed + cmocka_run_group_tests_name("owned", tests, NULL, NULL);
+}
