@@ -53,8 +53,8 @@ struct polling {
 	struct watches watches;
 	struct list queued, unread, done;
 	atomic_uint ready; /* on done, and drawn */
-	unsigned waiting;  /* operations */
 	atomic_bool waited; /* for events that nobody has looked at since */
+	bool more; /* events than the latest look took, maybe */
 	struct aio aio;	   /* started with the first request */
 	struct pooled pool[RING_BUFFERS];
 	unsigned pool_first, pool_count;
@@ -247,9 +247,10 @@ static void polling_show(struct ring *base)
 		give_signal(polling_of(base));
 }
 
+/* Who polls edge-triggered is not told of the rest. */
 static bool polling_listen(struct ring *base)
 {
-	return !polling_ready(base);
+	return !polling_ready(base) && !polling_of(base)->more;
 }
 
 /* ---- Operations --------------------------------------------------------- */
@@ -351,10 +352,8 @@ static int polling_cancel(struct ring *base, struct ring_op *op)
 
 	if (op->state == QUEUED)
 		op->cancelled = true;
-	if (op->state != WAITING)
-		return 0;
-	ring->waiting--;
-	give_up(ring, op);
+	if (op->state == WAITING)
+		give_up(ring, op);
 	return 0;
 }
 
@@ -502,8 +501,6 @@ static int wait_for(struct polling *ring, struct ring_op *op, uint32_t events)
 	count(ring, calls);
 	if (err)
 		return err;
-	if (op->state != WAITING)
-		ring->waiting++;
 	op->state = WAITING;
 	if (op->call == POLL)
 		list_move_tail(&watch->pollers, &op->node);
@@ -717,13 +714,6 @@ static int polling_wake(struct ring *base)
 
 /* ---- Events -------------------------------------------------------------- */
 
-static void end_waiting(struct polling *ring, struct ring_op *op, long result,
-			int buffer)
-{
-	ring->waiting--;
-	finish(ring, op, result, buffer);
-}
-
 static void write_on(struct polling *ring, struct watch *watch)
 {
 	while (watch->may_write && !list_empty(&watch->writers)) {
@@ -733,7 +723,7 @@ static void write_on(struct polling *ring, struct watch *watch)
 		if (n == -EAGAIN)
 			watch->may_write = false;
 		else
-			end_waiting(ring, op, n, -1);
+			finish(ring, op, n, -1);
 	}
 }
 
@@ -747,7 +737,7 @@ static void read_on(struct polling *ring, struct watch *watch)
 
 		note_received(watch, n, asked);
 		if (n != -EAGAIN)
-			end_waiting(ring, op, n, buffer);
+			finish(ring, op, n, buffer);
 	}
 }
 
@@ -762,7 +752,7 @@ static void tell_pollers(struct polling *ring, struct watch *watch,
 
 		next = node->next;
 		if (what)
-			end_waiting(ring, op, (long)what, -1);
+			finish(ring, op, (long)what, -1);
 	}
 }
 
@@ -791,6 +781,7 @@ static bool take_events(struct polling *ring, const struct epoll_event *events,
 	bool signal = false;
 	int i;
 
+	ring->more = n == EVENTS;
 	for (i = 0; i < n; i++) {
 		if (events[i].data.u64 == SIGNAL)
 			signal = true;
@@ -832,10 +823,11 @@ static void polling_look(struct ring *base)
 	struct epoll_event events[EVENTS];
 	int n;
 
-	if (ring_error(base) || (!ring->waiting && !ring->aio.in_flight))
+	/* what nobody waits for is taken, too: it makes the epoll readable */
+	if (ring_error(base) || (!ring->watches.count && !ring->aio.in_flight))
 		return;
 	n = wait_epoll(ring, events, 0);
-	if (n > 0)
+	if (n >= 0)
 		take_events(ring, events, n);
 }
 
@@ -959,21 +951,19 @@ static int polling_wait(struct ring *base, int64_t timeout_ns)
 
 /* ---- Sockets that go, and another owner ---------------------------------- */
 
-static void let_go(struct polling *ring, struct list *waiting)
+static void let_go(struct list *waiting)
 {
 	struct list *node;
 
-	while ((node = list_take(waiting))) {
+	while ((node = list_take(waiting)))
 		op_of(node)->state = IDLE;
-		ring->waiting--;
-	}
 }
 
 static void drop(struct polling *ring, struct watch *watch)
 {
-	let_go(ring, &watch->readers);
-	let_go(ring, &watch->writers);
-	let_go(ring, &watch->pollers);
+	let_go(&watch->readers);
+	let_go(&watch->writers);
+	let_go(&watch->pollers);
 	watch_drop(&ring->watches, watch);
 }
 

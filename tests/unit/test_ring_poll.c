@@ -154,6 +154,67 @@ static void what_is_behind_a_passed_descriptor_is_received(void **state)
 	close(fd[1]);
 }
 
+/* ---- Events -------------------------------------------------------------- */
+
+static bool polls_readable(void)
+{
+	struct pollfd pfd = { .fd = ring_fd(ring), .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/* Else an application that polls the descriptor would turn for ever. */
+static void an_event_that_nobody_waits_for_is_taken(void **state)
+{
+	struct op op = new_op();
+	char buf[16];
+	int fd[2];
+
+	(void)state;
+	socket_pair(fd, true);
+	begin_to_receive(fd[0], buf, 16, &op);
+	assert_int_equal(send(fd[1], "ab", 2, 0), 2);
+	finish(&op);
+	assert_int_equal(send(fd[1], "cd", 2, 0), 2);
+	usleep(20 * 1000);
+	ring_listen(ring);
+	ring_look(ring);
+	ring_reap(ring);
+	ring_listen(ring);
+	assert_false(polls_readable());
+	assert_int_equal(receive(fd[0], buf, 16), 2);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* Who polls the descriptor edge-triggered is not told of the rest again. */
+static void a_look_that_does_not_see_everything_says_so(void **state)
+{
+	static struct op op[MANY];
+	static char buf[MANY];
+	int fd[MANY][2], i, reaped = 0, looks = 0;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		op[i] = new_op();
+		socket_pair(fd[i], false);
+		assert_int_equal(ring_recv(ring, fd[i][0], &buf[i], 1,
+					   &op[i].ring), 0);
+	}
+	turn();
+	for (i = 0; i < MANY; i++)
+		assert_int_equal(send(fd[i][1], "x", 1, 0), 1);
+	do {
+		ring_look(ring);
+		reaped += (int)ring_reap(ring);
+	} while (!ring_listen(ring) && looks++ < MANY);
+	assert_int_equal(reaped, MANY);
+	for (i = 0; i < MANY; i++) {
+		close(fd[i][0]);
+		close(fd[i][1]);
+	}
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -161,6 +222,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_behind_urgent_data_is_received),
 		TEST(what_is_behind_a_passed_descriptor_is_received),
+		TEST(an_event_that_nobody_waits_for_is_taken),
+		TEST(a_look_that_does_not_see_everything_says_so),
 	};
 	int failed;
 
