@@ -114,6 +114,16 @@ struct watch *watch_get(struct watches *w, int fd)
 	return watch;
 }
 
+/*
+ * A descriptor that was closed before its watch was dropped, and whose file
+ * something else has open, a fork()ed child say, is registered still. Nobody can
+ * take that back but by its number, should the file come back there.
+ */
+static int change_old(const struct watches *w, int fd, struct epoll_event *event)
+{
+	return epoll_ctl(w->epoll, EPOLL_CTL_MOD, fd, event);
+}
+
 int watch_for(struct watches *w, struct watch *watch, uint32_t events,
 	      unsigned *calls)
 {
@@ -127,7 +137,8 @@ int watch_for(struct watches *w, struct watch *watch, uint32_t events,
 	if ((watch->registered & wanted) == wanted)
 		return 0;
 	++*calls;
-	if (epoll_ctl(w->epoll, how, watch->fd, &event))
+	if (epoll_ctl(w->epoll, how, watch->fd, &event) &&
+	    (errno != EEXIST || change_old(w, watch->fd, &event)))
 		return -errno;
 	watch->registered = event.events;
 	return 0;

@@ -215,6 +215,34 @@ static void a_look_that_does_not_see_everything_says_so(void **state)
 	}
 }
 
+/*
+ * Closed before the ring forgot it, which is wrong, and back under its number:
+ * the epoll still knows the file, since something else had it open.
+ */
+static void a_file_that_comes_back_is_watched_again(void **state)
+{
+	struct op op = new_op(), again = new_op();
+	char buf[16];
+	int fd[2], kept;
+
+	(void)state;
+	socket_pair(fd, true);
+	begin_to_receive(fd[0], buf, 16, &op);
+	kept = dup(fd[0]);
+	close(fd[0]);
+	ring_cancel(ring, &op.ring);
+	finish(&op);
+	ring_forget(ring, fd[0]);
+	assert_int_equal(dup2(kept, fd[0]), fd[0]);
+	begin_to_receive(fd[0], buf, 16, &again);
+	assert_int_equal(send(fd[1], "ab", 2, 0), 2);
+	finish(&again);
+	assert_int_equal(again.result, 2);
+	close(kept);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -224,6 +252,7 @@ int main(void)
 		TEST(what_is_behind_a_passed_descriptor_is_received),
 		TEST(an_event_that_nobody_waits_for_is_taken),
 		TEST(a_look_that_does_not_see_everything_says_so),
+		TEST(a_file_that_comes_back_is_watched_again),
 	};
 	int failed;
 
