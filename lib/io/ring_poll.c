@@ -140,6 +140,16 @@ static bool polling_free(struct ring *base)
 	return true;
 }
 
+static const char *explain(int err)
+{
+	if (err == -ENOSPC)
+		return "no watch left for an epoll: the user's processes have "
+		       "all that the sysctl fs.epoll.max_user_watches allows";
+	if (ring_lacks(err))
+		return "no descriptor left for an epoll (ulimit -n)";
+	return "epoll is refused here: by a seccomp profile?";
+}
+
 int ring_poll_new(struct ring **out, enum ring_kind kind, const char **why)
 {
 	struct polling *ring = calloc(1, sizeof(*ring));
@@ -158,9 +168,7 @@ int ring_poll_new(struct ring **out, enum ring_kind kind, const char **why)
 	pthread_mutex_init(&ring->guard, NULL);
 	err = open_descriptors(ring);
 	if (err)
-		*why = ring_lacks(err) ?
-			       "no descriptor left for an epoll (ulimit -n)" :
-			       "epoll is refused here: by a seccomp profile?";
+		*why = explain(err);
 	else
 		err = watches_init(&ring->watches, ring->epoll.fd);
 	if (err) {
@@ -499,8 +507,11 @@ static int wait_for(struct polling *ring, struct ring_op *op, uint32_t events)
 		return -ENOMEM;
 	err = watch_for(&ring->watches, watch, events, &calls);
 	count(ring, calls);
-	if (err)
+	if (err) {
+		/* without events, the next try is a call */
+		watch->may_read = watch->may_write = true;
 		return err;
+	}
 	op->state = WAITING;
 	if (op->call == POLL)
 		list_move_tail(&watch->pollers, &op->node);
@@ -509,6 +520,12 @@ static int wait_for(struct polling *ring, struct ring_op *op, uint32_t events)
 	else
 		list_move_tail(&watch->readers, &op->node);
 	return 0;
+}
+
+/* fs.epoll.max_user_watches is reached by whatever the user's processes do. */
+static bool may_pass(int err)
+{
+	return ring_lacks(err) || err == -ENOSPC;
 }
 
 /* Its call would have waited. */
@@ -521,9 +538,9 @@ static int put_off(struct polling *ring, struct ring_op *op, uint32_t events)
 		return 0;
 	}
 	err = wait_for(ring, op, events);
-	if (!err || ring_lacks(err))
+	if (!err || may_pass(err))
 		return err;
-	/* fs.epoll.max_user_watches, a sandbox, a descriptor that is none */
+	/* a sandbox, a descriptor that is none */
 	finish(ring, op, op->sent ? (long)op->sent : err, -1);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -42,11 +43,14 @@ static struct op new_op(void)
 	return (struct op){ .ring.done = op_done };
 }
 
+static int refusals, refusal; /* of epoll_ctl(), and with what */
+
 static int setup(void **state)
 {
 	const char *why;
 
 	(void)state;
+	refusals = 0;
 	return ring_new(&ring, kind, RING_POLL, &why);
 }
 
@@ -243,6 +247,69 @@ static void a_file_that_comes_back_is_watched_again(void **state)
 	close(fd[1]);
 }
 
+/* ---- What is refused ----------------------------------------------------- */
+
+int __real_epoll_ctl(int epoll, int how, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int how, int fd, struct epoll_event *event);
+
+int __wrap_epoll_ctl(int epoll, int how, int fd, struct epoll_event *event)
+{
+	if (refusals && how == EPOLL_CTL_ADD) {
+		refusals--;
+		errno = refusal;
+		return -1;
+	}
+	return __real_epoll_ctl(epoll, how, fd, event);
+}
+
+/* fs.epoll.max_user_watches: others' sockets may have them all, for a while. */
+static void without_a_watch_a_socket_is_tried_now_and_then(void **state)
+{
+	static const int errors[] = { ENOSPC, ENOMEM };
+	struct op recv, send_op;
+	char buf[16];
+	char *much = calloc(1, (1 << 22) + (1 << 20));
+	int fd[2], i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		refusals = 1 << 30;
+		refusal = errors[i];
+		recv = send_op = new_op();
+		socket_pair(fd, true);
+		begin_to_receive(fd[0], buf, 16, &recv);
+		assert_int_equal(ring_submit(ring), -EAGAIN);
+		assert_int_equal(send(fd[1], "ab", 2, 0), 2);
+		finish(&recv);
+		assert_int_equal(recv.result, 2);
+		assert_int_equal(ring_send(ring, fd[0], much, 1 << 22,
+					   &send_op.ring), 0);
+		turn();
+		while (!send_op.count) {
+			turn();
+			assert_true(read(fd[1], much + (1 << 22), 1 << 20) > 0);
+		}
+		assert_int_equal(send_op.result, 1 << 22);
+		refusals = 0;
+		close(fd[0]);
+		close(fd[1]);
+	}
+	free(much);
+}
+
+static void words_say_what_a_new_ring_lacks(void **state)
+{
+	struct ring *none;
+	const char *why = "";
+
+	(void)state;
+	refusals = 1;
+	refusal = ENOSPC;
+	assert_int_equal(ring_new(&none, kind, RING_POLL, &why), -ENOSPC);
+	assert_non_null(strstr(why, "fs.epoll.max_user_watches"));
+	assert_int_equal(refusals, 0);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -253,6 +320,8 @@ int main(void)
 		TEST(an_event_that_nobody_waits_for_is_taken),
 		TEST(a_look_that_does_not_see_everything_says_so),
 		TEST(a_file_that_comes_back_is_watched_again),
+		TEST(without_a_watch_a_socket_is_tried_now_and_then),
+		TEST(words_say_what_a_new_ring_lacks),
 	};
 	int failed;
 
