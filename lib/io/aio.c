@@ -25,13 +25,14 @@ int aio_start(struct aio *aio)
 	return err;
 }
 
-void aio_end(struct aio *aio)
+void aio_end(struct aio *aio, bool ours)
 {
 	if (aio->event < 0)
 		return;
 	if (!aio->in_flight)
 		io_destroy(aio->context);
-	close(aio->event);
+	if (ours)
+		close(aio->event);
 	aio->event = -1;
 }
 

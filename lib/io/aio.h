@@ -8,6 +8,7 @@
 #define ASYNCTLS_AIO_H
 
 #include <libaio.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct aio {
@@ -30,9 +31,10 @@ enum { AIO_BATCH = 64 };
 int aio_start(struct aio *aio);
 /*
  * What is in flight is left to the kernel, and the context then, until the
- * process ends: to take it down would wait for the driver, however long.
+ * process ends: to take it down would wait for the driver, however long. Not
+ * ours: the event's number may be another descriptor's by now.
  */
-void aio_end(struct aio *aio);
+void aio_end(struct aio *aio, bool ours);
 /* How many of them were taken, one at least, or the first one's -errno. */
 int aio_submit(struct aio *aio, const struct aio_read *reads, int count);
 /* Up to AIO_BATCH that have completed; how many, without waiting. */

@@ -128,12 +128,13 @@ static bool is_ours(struct polling *ring)
 static bool polling_free(struct ring *base)
 {
 	struct polling *ring = polling_of(base);
+	bool ours = ring->signal[0].fd < 0 || own_fd_is_ours(&ring->signal[0]);
 
-	if (ring->signal[0].fd < 0 || own_fd_is_ours(&ring->signal[0]))
+	if (ours)
 		own_fd_close(&ring->epoll);
 	own_fd_close(&ring->signal[0]);
 	own_fd_close(&ring->signal[1]);
-	aio_end(&ring->aio);
+	aio_end(&ring->aio, ours);
 	watches_destroy(&ring->watches);
 	pthread_mutex_destroy(&ring->guard);
 	free(ring);
@@ -601,18 +602,27 @@ static int start_poll(struct polling *ring, struct ring_op *op)
 	return put_off(ring, op, op->what.events & (EPOLLIN | EPOLLOUT));
 }
 
+static int have_aio(struct polling *ring)
+{
+	int err;
+
+	if (ring->aio.event >= 0)
+		return 0;
+	err = aio_start(&ring->aio);
+	if (err)
+		return err;
+	err = watch_own(ring, ring->aio.event, EPOLLIN | EPOLLET, AIO);
+	if (err)
+		aio_end(&ring->aio, true);
+	return err;
+}
+
 /* The first half; the reads of many are then submitted at once. */
 static int start_request(struct polling *ring, struct ring_op *op)
 {
 	ssize_t n;
-	int err = 0;
+	int err = have_aio(ring);
 
-	if (ring->aio.event < 0) {
-		err = aio_start(&ring->aio);
-		if (!err)
-			err = watch_own(ring, ring->aio.event,
-					EPOLLIN | EPOLLET, AIO);
-	}
 	if (!err) {
 		count(ring, 1);
 		n = sendmsg(op->fd, op->what.msg, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -649,14 +659,17 @@ static int start(struct polling *ring, struct ring_op *op)
 	return 0;
 }
 
+/* All of them: one event may tell of many. */
 static void take_answers(struct polling *ring)
 {
 	struct io_event events[AIO_BATCH];
 	int i, n;
 
-	n = aio_reap(&ring->aio, events);
-	for (i = 0; i < n; i++)
-		finish(ring, events[i].data, (long)events[i].res, -1);
+	do {
+		n = aio_reap(&ring->aio, events);
+		for (i = 0; i < n; i++)
+			finish(ring, events[i].data, (long)events[i].res, -1);
+	} while (n == AIO_BATCH);
 }
 
 /* One batch; false: the kernel takes no more for now. */

@@ -4,6 +4,7 @@
  * taken for something else. Every test runs on both kinds of ring.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -310,6 +314,96 @@ static void words_say_what_a_new_ring_lacks(void **state)
 	assert_int_equal(refusals, 0);
 }
 
+/* ---- Requests ------------------------------------------------------------ */
+
+static struct iovec ask_iov = { "ask", 3 };
+static const struct msghdr ask = { .msg_iov = &ask_iov, .msg_iovlen = 1 };
+
+/* One event may tell of all of them. */
+static void all_answers_that_come_at_once_are_heard(void **state)
+{
+	static struct op op[MANY];
+	static char buf[MANY][8];
+	int fd[MANY][2], i, done = 0, turns = 0;
+
+	(void)state;
+	for (i = 0; i < MANY; i++) {
+		op[i] = new_op();
+		socket_pair(fd[i], false);
+		assert_int_equal(send(fd[i][1], "answer", 6, 0), 6);
+		assert_int_equal(ring_engine_request(ring, fd[i][0], &ask,
+						     buf[i], 6, &op[i].ring),
+				 0);
+	}
+	while (done < MANY && turns++ < 20) {
+		turn();
+		for (done = 0, i = 0; i < MANY; i++)
+			done += op[i].count;
+	}
+	assert_int_equal(done, MANY);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(op[i].result, 6);
+		close(fd[i][0]);
+		close(fd[i][1]);
+	}
+}
+
+/* Its answer would not be heard. */
+static void a_request_without_an_event_is_refused(void **state)
+{
+	struct op op;
+	char buf[8];
+	int fd[2], i;
+
+	(void)state;
+	socket_pair(fd, false);
+	refusals = 2;
+	refusal = ENOSPC;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(send(fd[1], "answer", 6, 0), 6);
+		op = new_op();
+		assert_int_equal(ring_engine_request(ring, fd[0], &ask, buf, 6,
+						     &op.ring), 0);
+		finish(&op);
+		assert_int_equal(op.result, i < 2 ? -ENOSPC : 6);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void free_after_closefrom(void)
+{
+	struct op op = new_op();
+	char buf[8];
+	int fd[2], taken[MANY], i;
+
+	socket_pair(fd, false);
+	if (send(fd[1], "answer", 6, 0) != 6 ||
+	    ring_engine_request(ring, fd[0], &ask, buf, 6, &op.ring))
+		_exit(2);
+	turn();
+	syscall(SYS_close_range, 3, ~0u, 0);
+	for (i = 0; i < MANY; i++)
+		taken[i] = eventfd(0, 0);
+	ring_free(ring);
+	for (i = 0; i < MANY; i++)
+		if (fcntl(taken[i], F_GETFD) < 0)
+			_exit(1);
+	_exit(op.count == 1 ? 0 : 3);
+}
+
+static void what_has_got_its_numbers_is_not_closed(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	if (!child)
+		free_after_closefrom();
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -322,6 +416,9 @@ int main(void)
 		TEST(a_file_that_comes_back_is_watched_again),
 		TEST(without_a_watch_a_socket_is_tried_now_and_then),
 		TEST(words_say_what_a_new_ring_lacks),
+		TEST(all_answers_that_come_at_once_are_heard),
+		TEST(a_request_without_an_event_is_refused),
+		TEST(what_has_got_its_numbers_is_not_closed),
 	};
 	int failed;
 
