@@ -350,9 +350,14 @@ static int polling_poll(struct ring *base, int fd, unsigned events,
 }
 
 /* What has been sent of it is more than an error can tell. */
+static int result_of_cancelled(const struct ring_op *op)
+{
+	return op->sent ? (int)op->sent : -ECANCELED;
+}
+
 static void give_up(struct polling *ring, struct ring_op *op)
 {
-	finish(ring, op, op->sent ? (long)op->sent : -ECANCELED, -1);
+	finish(ring, op, result_of_cancelled(op), -1);
 }
 
 static int polling_cancel(struct ring *base, struct ring_op *op)
@@ -834,7 +839,8 @@ static int wait_epoll(struct polling *ring, struct epoll_event *events,
 	count(ring, 1);
 	if (ns > 0 && !coarse) {
 		n = epoll_pwait2(ring->epoll.fd, events, EVENTS, &ts, NULL);
-		if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+		if (n >= 0 || (errno != ENOSYS && errno != EPERM &&
+			       errno != EACCES))
 			return n < 0 ? ring_note(&ring->base, -errno) : n;
 		coarse = true;
 	}
@@ -854,7 +860,7 @@ static void polling_look(struct ring *base)
 	int n;
 
 	/* what nobody waits for is taken, too: it makes the epoll readable */
-	if (ring_error(base) || (!ring->watches.count && !ring->aio.in_flight))
+	if (ring_error(base) || (!ring->watches.count && ring->aio.event < 0))
 		return;
 	n = wait_epoll(ring, events, 0);
 	if (n >= 0)
@@ -1014,7 +1020,7 @@ static void end_all(struct list *unsubmitted)
 		struct ring_op *op = op_of(node);
 
 		op->state = IDLE;
-		op->done(op, -ECANCELED, -1);
+		op->done(op, result_of_cancelled(op), -1);
 	}
 }
 
