@@ -6,18 +6,22 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* In flight at once; they count against fs.aio-max-nr, 65,536 by default. */
-enum { MANY = 512 };
+/*
+ * In flight at once; they count against fs.aio-max-nr, 65,536 by default for all
+ * processes together.
+ */
+enum { MANY = 512, FEW = 8 };
 
 int aio_start(struct aio *aio)
 {
-	int err;
+	int err = -EAGAIN, many;
 
 	*aio = (struct aio){ 0 };
 	aio->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (aio->event < 0)
 		return -errno;
-	err = io_setup(MANY, &aio->context);
+	for (many = MANY; many >= FEW && err == -EAGAIN; many /= 4)
+		err = io_setup(many, &aio->context);
 	if (!err)
 		return 0;
 	close(aio->event);

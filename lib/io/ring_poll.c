@@ -25,6 +25,7 @@ enum call { SEND, SENDMSG, RECV, RECV_POOLED, TAKE_POOLED, REQUEST, POLL };
 enum state {
 	IDLE,
 	QUEUED,	 /* until it is submitted */
+	STUCK,	 /* to be submitted again, in a while */
 	WAITING, /* for an event of its socket */
 	UNREAD,	 /* a request whose read has not been taken */
 	READING, /* a request */
@@ -51,7 +52,8 @@ struct polling {
 	struct own_fd epoll;
 	struct own_fd signal[2]; /* a pipe: what is written to it ends waits */
 	struct watches watches;
-	struct list queued, unread, done;
+	struct list queued, stuck, unread, done;
+	uint64_t retry; /* when what is stuck is tried again */
 	atomic_uint ready; /* on done, and drawn */
 	atomic_bool waited; /* for events that nobody has looked at since */
 	bool more; /* events than the latest look took, maybe */
@@ -164,6 +166,7 @@ int ring_poll_new(struct ring **out, enum ring_kind kind, const char **why)
 	ring->epoll.fd = ring->signal[0].fd = ring->signal[1].fd = -1;
 	ring->aio.event = -1;
 	list_init(&ring->queued);
+	list_init(&ring->stuck);
 	list_init(&ring->unread);
 	list_init(&ring->done);
 	pthread_mutex_init(&ring->guard, NULL);
@@ -366,7 +369,7 @@ static int polling_cancel(struct ring *base, struct ring_op *op)
 
 	if (op->state == QUEUED)
 		op->cancelled = true;
-	if (op->state == WAITING)
+	if (op->state == WAITING || op->state == STUCK)
 		give_up(ring, op);
 	return 0;
 }
@@ -717,27 +720,45 @@ static bool submit_reads(struct polling *ring)
 	return true;
 }
 
+/* There may be thousands, and calls that submit in quick succession. */
+static void set_aside(struct polling *ring, struct ring_op *op)
+{
+	if (list_empty(&ring->stuck))
+		ring->retry = now_ns() + RETRY_NS;
+	op->state = STUCK;
+	list_move_tail(&ring->stuck, &op->node);
+}
+
+static void start_all(struct polling *ring, struct list *from)
+{
+	struct list all, *node;
+
+	list_take_all(&all, from);
+	while ((node = list_take(&all)))
+		if (start(ring, op_of(node))) /* the others may do better */
+			set_aside(ring, op_of(node));
+}
+
 static int polling_submit(struct ring *base)
 {
 	struct polling *ring = polling_of(base);
-	struct list queued, *node;
 
 	if (ring_error(base))
 		return ring_error(base);
-	list_take_all(&queued, &ring->queued);
-	while ((node = list_take(&queued)))
-		if (start(ring, op_of(node))) /* the others may do better */
-			list_move_tail(&ring->queued, node);
+	if (!list_empty(&ring->stuck) && now_ns() >= ring->retry)
+		start_all(ring, &ring->stuck);
+	start_all(ring, &ring->queued);
 	if (!submit_reads(ring))
 		return -EAGAIN;
-	return list_empty(&ring->queued) ? 0 : -EAGAIN;
+	return list_empty(&ring->stuck) ? 0 : -EAGAIN;
 }
 
 static bool polling_unsubmitted(const struct ring *base)
 {
 	const struct polling *ring = polling_of(base);
 
-	return !list_empty(&ring->queued) || !list_empty(&ring->unread);
+	return !list_empty(&ring->queued) || !list_empty(&ring->stuck) ||
+	       !list_empty(&ring->unread);
 }
 
 static int polling_wake(struct ring *base)
@@ -1028,7 +1049,7 @@ static void end_all(struct list *unsubmitted)
 static int polling_renew(struct ring *base, const char **why)
 {
 	struct polling *ring = polling_of(base);
-	struct list done, queued, unread, *node;
+	struct list done, queued, stuck, unread, *node;
 	struct watch *watch;
 
 	*why = "its descriptors have been closed";
@@ -1037,6 +1058,7 @@ static int polling_renew(struct ring *base, const char **why)
 	*why = NULL;
 	list_take_all(&done, &ring->done);
 	list_take_all(&queued, &ring->queued);
+	list_take_all(&stuck, &ring->stuck);
 	list_take_all(&unread, &ring->unread);
 	while ((watch = watch_any(&ring->watches)))
 		drop(ring, watch);
@@ -1047,6 +1069,7 @@ static int polling_renew(struct ring *base, const char **why)
 		deliver(op_of(node));
 	}
 	end_all(&queued);
+	end_all(&stuck);
 	end_all(&unread);
 	ring->pool_count = 0;
 	return 0;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <libaio.h>
 
 #include "io/ring.h"
 #include "wire.h"
@@ -301,6 +303,33 @@ static void without_a_watch_a_socket_is_tried_now_and_then(void **state)
 	free(much);
 }
 
+/* Else each call would try all sockets that have none. */
+static void they_are_not_tried_at_every_call(void **state)
+{
+	struct op op = new_op();
+	uint64_t before, begin = now_ns();
+	char buf[16];
+	int fd[2], i;
+
+	(void)state;
+	refusals = 1 << 30;
+	refusal = ENOSPC;
+	socket_pair(fd, true);
+	assert_int_equal(ring_recv(ring, fd[0], buf, 16, &op.ring), 0);
+	before = ring_enters(ring);
+	for (i = 0; i < 10000; i++)
+		assert_int_equal(ring_submit(ring), -EAGAIN);
+	/* two calls each time, once a millisecond */
+	assert_true(ring_enters(ring) - before <=
+		    2 * ((now_ns() - begin) / NS_PER_MS + 2));
+	ring_cancel(ring, &op.ring);
+	ring_reap(ring);
+	assert_int_equal(op.count, 1);
+	assert_int_equal(op.result, -ECANCELED);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 static ssize_t read_all(int fd)
 {
 	static char room[1 << 16];
@@ -425,6 +454,37 @@ static void all_answers_that_come_at_once_are_heard(void **state)
 	}
 }
 
+static int events_left = INT_MAX; /* of fs.aio-max-nr */
+
+int __real_io_setup(int events, io_context_t *context);
+int __wrap_io_setup(int events, io_context_t *context);
+
+int __wrap_io_setup(int events, io_context_t *context)
+{
+	return events > events_left ? -EAGAIN :
+				      __real_io_setup(events, context);
+}
+
+/* fs.aio-max-nr counts those of all processes. */
+static void few_requests_at_once_are_better_than_none(void **state)
+{
+	struct op op = new_op();
+	char buf[8];
+	int fd[2];
+
+	(void)state;
+	socket_pair(fd, false);
+	assert_int_equal(send(fd[1], "answer", 6, 0), 6);
+	events_left = 40;
+	assert_int_equal(ring_engine_request(ring, fd[0], &ask, buf, 6,
+					     &op.ring), 0);
+	finish(&op);
+	events_left = INT_MAX;
+	assert_int_equal(op.result, 6);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 /* Its answer would not be heard. */
 static void a_request_without_an_event_is_refused(void **state)
 {
@@ -492,10 +552,12 @@ int main(void)
 		TEST(a_look_that_does_not_see_everything_says_so),
 		TEST(a_file_that_comes_back_is_watched_again),
 		TEST(without_a_watch_a_socket_is_tried_now_and_then),
+		TEST(they_are_not_tried_at_every_call),
 		TEST(what_was_sent_of_a_send_is_told_to_its_next_owner),
 		TEST(a_wait_does_without_epoll_pwait2),
 		TEST(words_say_what_a_new_ring_lacks),
 		TEST(all_answers_that_come_at_once_are_heard),
+		TEST(few_requests_at_once_are_better_than_none),
 		TEST(a_request_without_an_event_is_refused),
 		TEST(what_has_got_its_numbers_is_not_closed),
 	};
