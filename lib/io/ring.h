@@ -85,8 +85,8 @@ int ring_error(const struct ring *ring);
  */
 int ring_fd(const struct ring *ring);
 /*
- * False if there is something to reap already, of which that descriptor does not
- * tell.
+ * False if there is, or may be, something to reap already, of which that
+ * descriptor does not tell, or not again who polls it edge-triggered.
  */
 bool ring_listen(struct ring *ring);
 /* Have a RING_OWNED's poll readable for no completion, until that. */
@@ -126,7 +126,10 @@ int ring_engine_request(struct ring *ring, int fd, const struct msghdr *msg,
  * POLLHUP): done(op, revents or -errno, -1).
  */
 int ring_poll(struct ring *ring, int fd, unsigned events, struct ring_op *op);
-/* Ask for op to end early, with -ECANCELED unless it is quicker. */
+/*
+ * Ask for op to end early, with -ECANCELED unless it is quicker, or with how much
+ * of it was sent.
+ */
 int ring_cancel(struct ring *ring, struct ring_op *op);
 /*
  * The number of a socket with nothing in flight is about to be another's, or
