@@ -192,7 +192,7 @@ static void set_alarm(struct tls_context *ctx)
 		return;
 	now = now_ns();
 	if (!alarm_set(&ctx->alarm, now + (uint64_t)ns, now) ||
-	    ring_submit(ctx->core.ring))
+	    (ring_submit(ctx->core.ring) && !alarm_watched(&ctx->alarm)))
 		ring_nudge(ctx->core.ring);
 }
 

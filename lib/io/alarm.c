@@ -98,11 +98,21 @@ void alarm_wake(struct alarm *alarm)
 	errno = before;
 }
 
+static void poll_timer(struct alarm *alarm)
+{
+	if (!alarm->timer_polled)
+		alarm->timer_polled = ring_poll(alarm->ring, alarm->timer.fd,
+						POLLIN, &alarm->timer_op) == 0;
+}
+
+/* The timer before it is set: when memory is short, it may be too late. */
 void alarm_rearm(struct alarm *alarm)
 {
 	if (!alarm->wake_polled)
 		alarm->wake_polled = ring_poll(alarm->ring, alarm->wake[0].fd,
 					       POLLIN, &alarm->wake_op) == 0;
+	if (alarm->timer.fd >= 0)
+		poll_timer(alarm);
 }
 
 void alarm_forget(struct alarm *alarm)
@@ -131,8 +141,11 @@ bool alarm_set(struct alarm *alarm, uint64_t when, uint64_t now)
 
 	if (!ahead && !set_timer(alarm, when))
 		return false;
-	if (!alarm->timer_polled)
-		alarm->timer_polled = ring_poll(alarm->ring, alarm->timer.fd,
-						POLLIN, &alarm->timer_op) == 0;
+	poll_timer(alarm);
 	return alarm->timer_polled;
+}
+
+bool alarm_watched(const struct alarm *alarm)
+{
+	return ring_started(alarm->ring, &alarm->timer_op);
 }

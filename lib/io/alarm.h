@@ -54,5 +54,7 @@ void alarm_forget(struct alarm *alarm);
  * already. May queue an operation. False: it cannot.
  */
 bool alarm_set(struct alarm *alarm, uint64_t when, uint64_t now);
+/* Has what alarm_set() queued been started? */
+bool alarm_watched(const struct alarm *alarm);
 
 #endif

@@ -141,6 +141,13 @@ bool ring_unsubmitted(const struct ring *ring)
 	return ring->ops->unsubmitted(ring);
 }
 
+bool ring_started(const struct ring *ring, const struct ring_op *op)
+{
+	if (ring->ops->started)
+		return ring->ops->started(ring, op);
+	return !ring->ops->unsubmitted(ring);
+}
+
 int ring_submit(struct ring *ring)
 {
 	return ring->ops->submit(ring);

@@ -168,6 +168,11 @@ int ring_renew(struct ring *ring, const char **why);
 /* Is something queued that has not been submitted? */
 bool ring_unsubmitted(const struct ring *ring);
 /*
+ * Has this operation, queued before, been started? False where that is not told
+ * of one, and something has not.
+ */
+bool ring_started(const struct ring *ring, const struct ring_op *op);
+/*
  * Start what is queued. 0, or -EAGAIN if the kernel takes no more until
  * something has been reaped (the rest stays queued), or ring_error(). Never
  * calls done().

@@ -39,6 +39,8 @@ struct ring_ops {
 	int (*pool_draw)(struct ring *ring, unsigned count, struct ring_op *op);
 	int (*renew)(struct ring *ring, const char **why);
 	bool (*unsubmitted)(const struct ring *ring);
+	/* NULL: not told */
+	bool (*started)(const struct ring *ring, const struct ring_op *op);
 	int (*submit)(struct ring *ring);
 	unsigned (*ready)(const struct ring *ring);
 	unsigned (*reap)(struct ring *ring);

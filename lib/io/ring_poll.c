@@ -761,6 +761,12 @@ static bool polling_unsubmitted(const struct ring *base)
 	       !list_empty(&ring->unread);
 }
 
+static bool polling_started(const struct ring *base, const struct ring_op *op)
+{
+	(void)base;
+	return op->state != QUEUED && op->state != STUCK;
+}
+
 static int polling_wake(struct ring *base)
 {
 	polling_submit(base);
@@ -1097,6 +1103,7 @@ static const struct ring_ops polling_ops = {
 	.pool_draw = polling_pool_draw,
 	.renew = polling_renew,
 	.unsubmitted = polling_unsubmitted,
+	.started = polling_started,
 	.submit = polling_submit,
 	.ready = polling_ready,
 	.reap = polling_reap,

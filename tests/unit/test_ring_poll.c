@@ -21,6 +21,7 @@
 #include <cmocka.h>
 #include <libaio.h>
 
+#include "both.h"
 #include "io/ring.h"
 #include "wire.h"
 
@@ -330,6 +331,34 @@ static void they_are_not_tried_at_every_call(void **state)
 	close(fd[1]);
 }
 
+/* Until they are tried again: the timer that wakes it has its watch. */
+static void a_loop_sleeps_meanwhile(void **state)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct tls_event event;
+	struct tls_config config = TLS_CONFIG_INIT;
+	struct both both;
+	int i, slept = 0;
+
+	(void)state;
+	config.kind = TLS_CONTEXT_LOOP;
+	config.io = TLS_IO_POLL;
+	assert_int_equal(tls_context_new(&both.ctx, &config), 0);
+	refusals = 1 << 30;
+	refusal = ENOSPC;
+	both_open(&both, both.ctx);
+	pfd.fd = tls_context_fd(both.ctx);
+	for (i = 0; i < 100; i++) {
+		assert_int_equal(tls_context_wait(both.ctx, &event, 1, 0), 0);
+		slept += poll(&pfd, 1, 0) == 0;
+	}
+	assert_true(slept > 0);
+	assert_int_equal(poll(&pfd, 1, 10000), 1);
+	both_transfer(&both, 100000);
+	both_close(&both);
+	tls_context_free(both.ctx);
+}
+
 static ssize_t read_all(int fd)
 {
 	static char room[1 << 16];
@@ -553,6 +582,7 @@ int main(void)
 		TEST(a_file_that_comes_back_is_watched_again),
 		TEST(without_a_watch_a_socket_is_tried_now_and_then),
 		TEST(they_are_not_tried_at_every_call),
+		TEST(a_loop_sleeps_meanwhile),
 		TEST(what_was_sent_of_a_send_is_told_to_its_next_owner),
 		TEST(a_wait_does_without_epoll_pwait2),
 		TEST(words_say_what_a_new_ring_lacks),
