@@ -2,9 +2,11 @@
 #include "engine/engine_gcrypt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/secret.h"
 #include "base/util.h"
@@ -66,7 +68,7 @@ static gcry_error_t begin(gcry_cipher_hd_t h, const struct aead_op *op,
 }
 
 /* The data, the type byte and the padding, without putting them together. */
-static gcry_error_t seal(gcry_cipher_hd_t h, const struct aead_op *op)
+static gcry_error_t seal_record(gcry_cipher_hd_t h, const struct aead_op *op)
 {
 	const struct {
 		const uint8_t *in;
@@ -91,7 +93,7 @@ static gcry_error_t seal(gcry_cipher_hd_t h, const struct aead_op *op)
 	return error ? error : gcry_cipher_gettag(h, out, 16);
 }
 
-static gcry_error_t open(gcry_cipher_hd_t h, const struct aead_op *op)
+static gcry_error_t open_record(gcry_cipher_hd_t h, const struct aead_op *op)
 {
 	size_t len = op->in_len - 16;
 	gcry_error_t error = begin(h, op, len);
@@ -125,7 +127,7 @@ static int gcrypt_submit(struct engine *engine, struct aead_op *op)
 
 	(void)engine;
 	if (!error) {
-		error = op->seal ? seal(h, op) : open(h, op);
+		error = op->seal ? seal_record(h, op) : open_record(h, op);
 		gcry_cipher_close(h); /* wipes */
 	}
 	op->result = result_of(error);
@@ -214,10 +216,23 @@ static bool answers(const struct cipher *cipher)
 	return !op.result && memcmp(sealed, k->sealed, k->plain_len + 16) == 0;
 }
 
-static bool usable;
+/*
+ * As it begins libgcrypt opens this, and ends the process where it cannot for
+ * want of a descriptor.
+ */
+static int can_begin(void)
+{
+	int fd = open("/proc/sys/crypto/fips_enabled", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EMFILE || errno == ENFILE)
+		return -errno;
+	return 0;
+}
 
 /* In FIPS mode it has no ChaCha20, and no GCM with a nonce of one's own. */
-static void begin_to_use(void)
+static bool gives_the_answers(void)
 {
 	int i;
 
@@ -225,19 +240,40 @@ static void begin_to_use(void)
 		gcry_check_version(NULL);
 	for (i = 0; i < CIPHER_COUNT; i++)
 		if (!answers(&ciphers[i]))
-			return;
-	usable = true;
+			return false;
+	return true;
+}
+
+/* Found out once. 0, -ENODEV if it does not work, or -errno: try again. */
+static int begin_to_use(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static bool begun, usable;
+	int err = 0;
+
+	pthread_mutex_lock(&lock);
+	if (!begun)
+		err = can_begin();
+	if (!begun && !err) {
+		usable = gives_the_answers();
+		begun = true;
+	}
+	if (!err && !usable)
+		err = -ENODEV;
+	pthread_mutex_unlock(&lock);
+	return err;
 }
 
 int engine_gcrypt_new(struct engine **engine, const char **why)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int err = begin_to_use();
 
-	pthread_once(&once, begin_to_use);
-	if (!usable) {
-		*why = "it does not give the published answers for all "
-		       "ciphers: is it in FIPS mode?";
-		return -ENODEV;
+	if (err) {
+		*why = err == -ENODEV ?
+			       "it does not give the published answers for all "
+			       "ciphers: is it in FIPS mode?" :
+			       "no descriptor left to begin with (ulimit -n)";
+		return err;
 	}
 	*engine = calloc(1, sizeof(**engine));
 	if (!*engine) {

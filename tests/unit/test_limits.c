@@ -474,6 +474,24 @@ static void a_context_without_descriptors_is_an_error(void **state)
 	no_descriptor_for_a_context(TLS_CONTEXT_WORKER);
 }
 
+/* What the libraries below do as they begin they do once in a process. */
+static void the_first_context_of_a_process_ends_none(void **state)
+{
+	char *const args[] = { "test_limits", "--first", NULL };
+	int status;
+	pid_t child;
+
+	(void)state;
+	child = fork();
+	if (!child) {
+		execv("/proc/self/exe", args);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void a_hand_over_takes_no_descriptor(void **state)
 {
 	struct end e[2];
@@ -888,7 +906,7 @@ static void a_forked_child_is_refused_and_harms_nothing(void **state)
 
 #define TEST(name) cmocka_unit_test(name)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_context_without_memory_is_an_error_or_works),
@@ -901,6 +919,7 @@ int main(void)
 		TEST(a_hand_over_takes_no_descriptor),
 		TEST(a_forbidden_io_uring_is_named_with_what_forbids_it),
 		TEST(a_sandbox_in_mid_life_ends_a_context_and_not_the_next),
+		TEST(the_first_context_of_a_process_ends_none),
 		TEST(a_kernel_without_io_uring_is_named),
 		TEST(without_io_uring_a_context_takes_epoll),
 		TEST(an_impossible_config_is_refused),
@@ -912,5 +931,9 @@ int main(void)
 		TEST(a_forked_child_is_refused_and_harms_nothing),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "--first") == 0) {
+		a_context_without_descriptors_is_an_error(NULL);
+		return 0;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
