@@ -9,16 +9,15 @@
  */
 #include "io/ring_ops.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/own.h"
 #include "io/aio.h"
+#include "io/attempt.h"
+#include "io/bell.h"
 #include "io/watch.h"
 
 enum call { SEND, SENDMSG, RECV, RECV_POOLED, TAKE_POOLED, REQUEST, POLL };
@@ -34,7 +33,6 @@ enum state {
 
 enum {
 	EVENTS = 128, /* looked at in one go */
-	PIECES = 64,  /* of a message, in one call */
 	/* data of the epoll's own, which no socket has for a number */
 	SIGNAL = UINT32_MAX,
 	AIO = UINT32_MAX - 1,
@@ -50,7 +48,7 @@ struct pooled {
 struct polling {
 	struct ring base; /* first */
 	struct own_fd epoll;
-	struct own_fd signal[2]; /* a pipe: what is written to it ends waits */
+	struct bell bell; /* ends waits */
 	struct watches watches;
 	struct list queued, stuck, unread, done;
 	uint64_t retry; /* when what is stuck is tried again */
@@ -64,14 +62,6 @@ struct polling {
 	struct ring_op *draw;
 	int drawn[RING_BUFFERS];
 	unsigned drawn_count;
-	/*
-	 * A signal stays until everybody has woken who waited when it was
-	 * given: else a reap could take it from under a sleeper's eyes.
-	 */
-	pthread_mutex_t guard;
-	uint64_t signals;
-	unsigned waiters, owed;
-	bool signalled;
 };
 
 static const struct ring_ops polling_ops;
@@ -105,14 +95,14 @@ static int watch_own(struct polling *ring, int fd, uint32_t events,
 
 static int open_descriptors(struct polling *ring)
 {
-	int fd[2];
+	int err;
 
 	ring->epoll = own_fd(epoll_create1(EPOLL_CLOEXEC));
-	if (ring->epoll.fd < 0 || pipe2(fd, O_NONBLOCK | O_CLOEXEC))
+	if (ring->epoll.fd < 0)
 		return -errno;
-	ring->signal[0] = own_fd(fd[0]);
-	ring->signal[1] = own_fd(fd[1]);
-	return watch_own(ring, fd[0], EPOLLIN, SIGNAL);
+	err = bell_open(&ring->bell);
+	return err ? err :
+		     watch_own(ring, ring->bell.pipe[0].fd, EPOLLIN, SIGNAL);
 }
 
 /*
@@ -121,7 +111,7 @@ static int open_descriptors(struct polling *ring)
  */
 static bool is_ours(struct polling *ring)
 {
-	if (own_fd_is_ours(&ring->signal[0]))
+	if (own_fd_is_ours(&ring->bell.pipe[0]))
 		return true;
 	ring_note(&ring->base, -EBADF);
 	return false;
@@ -130,15 +120,13 @@ static bool is_ours(struct polling *ring)
 static bool polling_free(struct ring *base)
 {
 	struct polling *ring = polling_of(base);
-	bool ours = ring->signal[0].fd < 0 || own_fd_is_ours(&ring->signal[0]);
+	bool ours = ring->bell.pipe[0].fd < 0 || own_fd_is_ours(&ring->bell.pipe[0]);
 
 	if (ours)
 		own_fd_close(&ring->epoll);
-	own_fd_close(&ring->signal[0]);
-	own_fd_close(&ring->signal[1]);
+	bell_close(&ring->bell);
 	aio_end(&ring->aio, ours);
 	watches_destroy(&ring->watches);
-	pthread_mutex_destroy(&ring->guard);
 	free(ring);
 	return true;
 }
@@ -163,13 +151,13 @@ int ring_poll_new(struct ring **out, enum ring_kind kind, const char **why)
 		return -ENOMEM;
 	ring->base.ops = &polling_ops;
 	ring->base.kind = kind;
-	ring->epoll.fd = ring->signal[0].fd = ring->signal[1].fd = -1;
+	ring->epoll.fd = -1;
+	bell_init(&ring->bell);
 	ring->aio.event = -1;
 	list_init(&ring->queued);
 	list_init(&ring->stuck);
 	list_init(&ring->unread);
 	list_init(&ring->done);
-	pthread_mutex_init(&ring->guard, NULL);
 	err = open_descriptors(ring);
 	if (err)
 		*why = explain(err);
@@ -189,53 +177,11 @@ static int polling_fd(const struct ring *base)
 	return polling_of(base)->epoll.fd;
 }
 
-/* ---- Signals ------------------------------------------------------------ */
+/* ---- What others are told ------------------------------------------------ */
 
 static void give_signal(struct polling *ring)
 {
-	pthread_mutex_lock(&ring->guard);
-	ring->signals++;
-	ring->owed = ring->waiters;
-	if (!ring->signalled && own_fd_is_ours(&ring->signal[1])) {
-		count(ring, 1);
-		ring->signalled = write(ring->signal[1].fd, "", 1) == 1;
-	}
-	pthread_mutex_unlock(&ring->guard);
-}
-
-static void take_signal(struct polling *ring)
-{
-	char buf[16];
-
-	if (!ring->signalled)
-		return;
-	pthread_mutex_lock(&ring->guard);
-	if (!ring->owed && is_ours(ring)) {
-		count(ring, 1);
-		if (read(ring->signal[0].fd, buf, sizeof(buf)) > 0)
-			ring->signalled = false;
-	}
-	pthread_mutex_unlock(&ring->guard);
-}
-
-static uint64_t begin_wait(struct polling *ring)
-{
-	uint64_t signals;
-
-	pthread_mutex_lock(&ring->guard);
-	signals = ring->signals;
-	ring->waiters++;
-	pthread_mutex_unlock(&ring->guard);
-	return signals;
-}
-
-static void end_wait(struct polling *ring, uint64_t signals)
-{
-	pthread_mutex_lock(&ring->guard);
-	ring->waiters--;
-	if (signals != ring->signals && ring->owed)
-		ring->owed--;
-	pthread_mutex_unlock(&ring->guard);
+	count(ring, bell_ring(&ring->bell));
 }
 
 static void polling_nudge(struct ring *base)
@@ -300,20 +246,11 @@ static int polling_send(struct ring *base, int fd, const void *buf, size_t len,
 	return enqueue(base, op, SEND, fd);
 }
 
-static size_t total(const struct msghdr *msg)
-{
-	size_t i, len = 0;
-
-	for (i = 0; i < msg->msg_iovlen; i++)
-		len += msg->msg_iov[i].iov_len;
-	return len;
-}
-
 static int polling_sendmsg(struct ring *base, int fd, const struct msghdr *msg,
 			   struct ring_op *op)
 {
 	op->what.msg = msg;
-	op->len = total(msg);
+	op->len = attempt_total(msg);
 	return enqueue(base, op, SENDMSG, fd);
 }
 
@@ -414,73 +351,19 @@ static int polling_pool_draw(struct ring *base, unsigned wanted,
 
 /* ---- Calls that do not wait --------------------------------------------- */
 
-/* The pieces of a message behind its first skip bytes. */
-static size_t pieces(const struct msghdr *msg, size_t skip, struct iovec *out)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < msg->msg_iovlen && n < PIECES; i++) {
-		struct iovec piece = msg->msg_iov[i];
-
-		if (skip >= piece.iov_len) {
-			skip -= piece.iov_len;
-			continue;
-		}
-		piece.iov_base = (char *)piece.iov_base + skip;
-		piece.iov_len -= skip;
-		skip = 0;
-		out[n++] = piece;
-	}
-	return n;
-}
-
-/* -EINTR never: the call does not wait. */
-static ssize_t send_once(struct polling *ring, struct ring_op *op, size_t *asked)
-{
-	const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
-	struct iovec iov[PIECES];
-	struct msghdr msg = { .msg_iov = iov };
-	ssize_t n;
-
-	count(ring, 1);
-	*asked = op->len - op->sent;
-	if (op->call == SEND) {
-		n = send(op->fd, (const char *)op->what.from + op->sent, *asked,
-			 flags);
-	} else {
-		msg.msg_iovlen = pieces(op->what.msg, op->sent, iov);
-		*asked = total(&msg);
-		n = sendmsg(op->fd, &msg, flags);
-	}
-	return n < 0 ? -errno : n;
-}
-
-/* As MSG_WAITALL does: the whole, or what went before an error. */
 static long send_all(struct polling *ring, struct ring_op *op)
 {
-	size_t asked;
-	ssize_t n;
+	const struct outgoing out = {
+		.fd = op->fd,
+		.buf = op->call == SEND ? op->what.from : NULL,
+		.msg = op->call == SEND ? NULL : op->what.msg,
+		.len = op->len,
+	};
+	unsigned calls = 0;
+	long n = attempt_send(&out, &op->sent, &calls);
 
-	do {
-		n = send_once(ring, op, &asked);
-		if (n < 0)
-			break;
-		op->sent += (size_t)n;
-		if ((size_t)n < asked)
-			return -EAGAIN; /* the next call would say so */
-	} while (op->sent < op->len);
-	if (n == -EAGAIN || !op->sent)
-		return n;
-	return (long)op->sent;
-}
-
-static ssize_t receive_once(struct polling *ring, int fd, void *buf, size_t len)
-{
-	ssize_t n;
-
-	count(ring, 1);
-	n = recv(fd, buf, len, MSG_DONTWAIT);
-	return n < 0 ? -errno : n;
+	count(ring, calls);
+	return n;
 }
 
 /* Into *buffer's, if there was something to be received. */
@@ -488,18 +371,23 @@ static long receive(struct polling *ring, struct ring_op *op, size_t *asked,
 		    int *buffer)
 {
 	const struct pooled *pooled = &ring->pool[ring->pool_first];
+	unsigned calls = 0;
 	long n;
 
 	*buffer = -1;
-	*asked = op->len;
-	if (op->call == RECV)
-		return receive_once(ring, op->fd, op->what.to, op->len);
-	*asked = pooled->len;
-	if (!ring->pool_count)
+	if (op->call == RECV) {
+		*asked = op->len;
+		n = attempt_receive(op->fd, op->what.to, op->len, &calls);
+	} else if (!ring->pool_count) {
+		*asked = 0;
 		return -ENOBUFS;
-	n = receive_once(ring, op->fd, pooled->buf, pooled->len);
-	if (n > 0)
-		*buffer = take_pooled(ring);
+	} else {
+		*asked = pooled->len;
+		n = attempt_receive(op->fd, pooled->buf, pooled->len, &calls);
+		if (n > 0)
+			*buffer = take_pooled(ring);
+	}
+	count(ring, calls);
 	return n;
 }
 
@@ -636,7 +524,7 @@ static int start_request(struct polling *ring, struct ring_op *op)
 		n = sendmsg(op->fd, op->what.msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			err = -errno;
-		else if ((size_t)n != total(op->what.msg))
+		else if ((size_t)n != attempt_total(op->what.msg))
 			err = -EIO;
 	}
 	if (err) {
@@ -922,7 +810,7 @@ static unsigned polling_reap(struct ring *base)
 	struct list *node;
 	unsigned left, n;
 
-	take_signal(ring);
+	count(ring, bell_hush(&ring->bell));
 	if (atomic_exchange(&ring->waited, false))
 		polling_look(base);
 	left = ready(ring);
@@ -987,13 +875,13 @@ static int poll_epoll(struct polling *ring, int64_t ns)
 
 static int wait_shared(struct polling *ring, int64_t ns)
 {
-	uint64_t signals = begin_wait(ring);
+	uint64_t rung = bell_begin_wait(&ring->bell);
 	int err = 0;
 
 	if (!ready(ring))
 		err = is_ours(ring) ? poll_epoll(ring, ns) :
 				      ring_error(&ring->base);
-	end_wait(ring, signals);
+	bell_end_wait(&ring->bell, rung);
 	if (!err)
 		atomic_store(&ring->waited, true);
 	return err;
