@@ -507,7 +507,7 @@ static void survives(int (*by)(int *))
 	do {
 		broken += break_sockets(&w, by);
 		s = accel_stats(&w);
-	} while (!s.failovers_for[TLS_FAILOVER_ERROR] && ++tries < 10);
+	} while (!s.failovers_for[TLS_FAILOVER_ERROR] && ++tries < 40);
 	print_message("%d sockets broken, %ju records failed over\n", broken,
 		      s.failovers_for[TLS_FAILOVER_ERROR]);
 	assert_true(broken > 0);
