@@ -67,14 +67,14 @@ static void write_until_full(void)
 	/* until the kernel takes no more either, which it does in its time */
 	do {
 		before = taken;
+		usleep(20000);
+		settle();
 		while ((n = tls_write(w.conn, data + taken,
 				      sizeof(data) - taken)) > 0) {
 			taken += (size_t)n;
 			settle();
 		}
 		assert_int_equal(n, -EAGAIN);
-		usleep(20000);
-		settle();
 	} while (taken > before);
 }
 
