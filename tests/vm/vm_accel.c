@@ -310,6 +310,7 @@ static void leave(struct away *away)
 	accel_open(&away->w, accel_blocking(TLS_CONTEXT_WORKER));
 	accel_set("latency_us", LATENCY * 1000);
 	accel_set("parallelism", 8);
+	away->back = false;
 	away->written = now_ns();
 	pthread_create(&away->thread, NULL, write_and_go, away);
 	peer_receives(&away->w, 0, sizeof(sent));
