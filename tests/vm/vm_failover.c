@@ -614,7 +614,7 @@ static void fork_while_sealing(enum tls_context_kind kind)
 	int i;
 
 	accel_open(&w, accel_blocking(kind));
-	accel_set("latency_us", 30 * 1000);
+	accel_set("latency_us", 200 * 1000);
 	accel_set("parallelism", IN_FLIGHT);
 	for (i = 0; i < FORKS; i++) {
 		write_small_records(&w, i * len);
@@ -638,7 +638,7 @@ static void fork_while_opening(enum tls_context_kind kind)
 	int i;
 
 	accel_open(&w, (struct wire_options){ .kind = kind });
-	accel_set("latency_us", 30 * 1000);
+	accel_set("latency_us", 200 * 1000);
 	accel_set("parallelism", IN_FLIGHT);
 	s.w = &w;
 	for (i = 0; i < FORKS; i++, s.from += s.len) {
