@@ -97,7 +97,8 @@ struct engine_ops {
 	 * struct is free at once. Returns false if the engine may still write
 	 * to out (and to the AAD before it): then released(memory) is called
 	 * from the ring's reap when it no longer does, which may be never.
-	 * released NULL: nobody asks.
+	 * released NULL: nobody asks. A synchronous engine has none of this:
+	 * nothing of it is ever in flight.
 	 */
 	bool (*abandon)(struct engine *engine, struct aead_op *op,
 			void (*released)(void *memory), void *memory);

@@ -169,16 +169,6 @@ static void gcrypt_key_free(struct engine *engine, struct engine_key *key)
 	secret_free(key, sizeof(*key));
 }
 
-static bool gcrypt_abandon(struct engine *engine, struct aead_op *op,
-			   void (*released)(void *memory), void *memory)
-{
-	(void)engine;
-	(void)op;
-	(void)released;
-	(void)memory;
-	return true; /* nothing is ever in flight */
-}
-
 static void gcrypt_free(struct engine *engine)
 {
 	free(engine);
@@ -192,7 +182,6 @@ static const struct engine_ops gcrypt_ops = {
 	.key_new = gcrypt_key_new,
 	.key_free = gcrypt_key_free,
 	.submit = gcrypt_submit,
-	.abandon = gcrypt_abandon,
 	.free = gcrypt_free,
 };
 

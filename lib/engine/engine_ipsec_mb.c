@@ -254,16 +254,6 @@ static void ipsec_mb_key_free(struct engine *engine, struct engine_key *key)
 	secret_free(key, sizeof(*key));
 }
 
-static bool ipsec_mb_abandon(struct engine *engine, struct aead_op *op,
-			     void (*released)(void *memory), void *memory)
-{
-	(void)engine;
-	(void)op;
-	(void)released;
-	(void)memory;
-	return true; /* nothing is ever in flight */
-}
-
 static void ipsec_mb_free(struct engine *engine)
 {
 	struct engine_ipsec_mb *mb =
@@ -281,7 +271,6 @@ static const struct engine_ops ipsec_mb_ops = {
 	.key_new = ipsec_mb_key_new,
 	.key_free = ipsec_mb_key_free,
 	.submit = ipsec_mb_submit,
-	.abandon = ipsec_mb_abandon,
 	.free = ipsec_mb_free,
 };
 
