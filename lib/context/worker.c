@@ -15,10 +15,7 @@ enum { MAKE_WAY_NS = NS_PER_MS / 10 };
 
 static void sleep_until(struct tls_context *ctx, uint64_t when)
 {
-	struct timespec ts = {
-		.tv_sec = (time_t)(when / 1000000000u),
-		.tv_nsec = (long)(when % 1000000000u),
-	};
+	struct timespec ts = timespec_of(when);
 
 	wake_send(&ctx->wake);
 	pthread_cond_timedwait(&ctx->worker_wake, &ctx->lock, &ts);

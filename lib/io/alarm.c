@@ -123,10 +123,7 @@ void alarm_forget(struct alarm *alarm)
 
 static bool set_timer(struct alarm *alarm, uint64_t when)
 {
-	const struct itimerspec at = {
-		.it_value = { .tv_sec = (time_t)(when / 1000000000u),
-			      .tv_nsec = (long)(when % 1000000000u) },
-	};
+	const struct itimerspec at = { .it_value = timespec_of(when) };
 
 	if (timerfd_settime(alarm->timer.fd, TFD_TIMER_ABSTIME, &at, NULL))
 		return false;

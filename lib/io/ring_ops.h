@@ -59,9 +59,9 @@ struct ring {
 int ring_uring_new(struct ring **ring, enum ring_kind kind, const char **why);
 int ring_poll_new(struct ring **ring, enum ring_kind kind, const char **why);
 
-static inline void ring_count_enter(struct ring *ring)
+static inline void ring_count(struct ring *ring, unsigned calls)
 {
-	atomic_fetch_add_explicit(&ring->enters, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ring->enters, calls, memory_order_relaxed);
 }
 
 /* Something is lacking, and may be there a moment later. */

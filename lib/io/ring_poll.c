@@ -76,12 +76,6 @@ static struct ring_op *op_of(struct list *node)
 	return container_of(node, struct ring_op, node);
 }
 
-static void count(struct polling *ring, unsigned calls)
-{
-	atomic_fetch_add_explicit(&ring->base.enters, calls,
-				  memory_order_relaxed);
-}
-
 /* ---- Beginning and end ------------------------------------------------- */
 
 static int watch_own(struct polling *ring, int fd, uint32_t events,
@@ -181,7 +175,7 @@ static int polling_fd(const struct ring *base)
 
 static void give_signal(struct polling *ring)
 {
-	count(ring, bell_ring(&ring->bell));
+	ring_count(&ring->base, bell_ring(&ring->bell));
 }
 
 static void polling_nudge(struct ring *base)
@@ -362,7 +356,7 @@ static long send_all(struct polling *ring, struct ring_op *op)
 	unsigned calls = 0;
 	long n = attempt_send(&out, &op->sent, &calls);
 
-	count(ring, calls);
+	ring_count(&ring->base, calls);
 	return n;
 }
 
@@ -387,7 +381,7 @@ static long receive(struct polling *ring, struct ring_op *op, size_t *asked,
 		if (n > 0)
 			*buffer = take_pooled(ring);
 	}
-	count(ring, calls);
+	ring_count(&ring->base, calls);
 	return n;
 }
 
@@ -403,7 +397,7 @@ static int wait_for(struct polling *ring, struct ring_op *op, uint32_t events)
 	if (!watch)
 		return -ENOMEM;
 	err = watch_for(&ring->watches, watch, events, &calls);
-	count(ring, calls);
+	ring_count(&ring->base, calls);
 	if (err) {
 		/* without events, the next try is a call */
 		watch->may_read = watch->may_write = true;
@@ -489,7 +483,7 @@ static int start_poll(struct polling *ring, struct ring_op *op)
 {
 	struct pollfd now = { .fd = op->fd, .events = (short)op->what.events };
 
-	count(ring, 1);
+	ring_count(&ring->base, 1);
 	if (poll(&now, 1, 0) == 1) {
 		finish(ring, op, now.revents & POLLNVAL ? -EBADF : now.revents,
 		       -1);
@@ -520,7 +514,7 @@ static int start_request(struct polling *ring, struct ring_op *op)
 	int err = have_aio(ring);
 
 	if (!err) {
-		count(ring, 1);
+		ring_count(&ring->base, 1);
 		n = sendmsg(op->fd, op->what.msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0)
 			err = -errno;
@@ -581,7 +575,7 @@ static bool submit_some(struct polling *ring)
 		reads[wanted++] = (struct aio_read){ op->fd, op->out, op->len,
 						     op };
 	}
-	count(ring, 1);
+	ring_count(&ring->base, 1);
 	n = aio_submit(&ring->aio, reads, wanted);
 	if (n < 0 && ring_passes(n))
 		return false;
@@ -747,12 +741,12 @@ static int wait_epoll(struct polling *ring, struct epoll_event *events,
 		      int64_t ns)
 {
 	static atomic_bool coarse;
-	struct timespec ts = { .tv_sec = ns / 1000000000,
-			       .tv_nsec = ns % 1000000000 };
+	struct timespec ts;
 	int n = -1, ms = -1;
 
-	count(ring, 1);
+	ring_count(&ring->base, 1);
 	if (ns > 0 && !coarse) {
+		ts = timespec_of((uint64_t)ns);
 		n = epoll_pwait2(ring->epoll.fd, events, EVENTS, &ts, NULL);
 		if (n >= 0 || (errno != ENOSYS && errno != EPERM &&
 			       errno != EACCES))
@@ -797,8 +791,9 @@ static unsigned deliver_drawn(struct polling *ring)
 	return n;
 }
 
-static void deliver(struct ring_op *op)
+static void deliver(struct polling *ring, struct ring_op *op)
 {
+	atomic_fetch_sub(&ring->ready, 1);
 	op->state = IDLE;
 	op->done(op, op->result, op->buffer);
 }
@@ -810,15 +805,13 @@ static unsigned polling_reap(struct ring *base)
 	struct list *node;
 	unsigned left, n;
 
-	count(ring, bell_hush(&ring->bell));
+	ring_count(&ring->base, bell_hush(&ring->bell));
 	if (atomic_exchange(&ring->waited, false))
 		polling_look(base);
 	left = ready(ring);
 	n = deliver_drawn(ring);
-	for (; n < left && (node = list_take(&ring->done)); n++) {
-		atomic_fetch_sub(&ring->ready, 1);
-		deliver(op_of(node));
-	}
+	for (; n < left && (node = list_take(&ring->done)); n++)
+		deliver(ring, op_of(node));
 	return n;
 }
 
@@ -862,11 +855,10 @@ static int wait_owned(struct polling *ring, uint64_t end)
 static int poll_epoll(struct polling *ring, int64_t ns)
 {
 	struct pollfd pfd = { .fd = ring->epoll.fd, .events = POLLIN };
-	struct timespec ts = { .tv_sec = ns / 1000000000,
-			       .tv_nsec = ns % 1000000000 };
+	struct timespec ts = timespec_of(ns < 0 ? 0 : (uint64_t)ns);
 	int n;
 
-	count(ring, 1);
+	ring_count(&ring->base, 1);
 	n = ppoll(&pfd, 1, ns < 0 ? NULL : &ts, NULL);
 	if (n < 0)
 		return ring_note(&ring->base, -errno);
@@ -958,10 +950,8 @@ static int polling_renew(struct ring *base, const char **why)
 		drop(ring, watch);
 	ring->pool_count = 0;
 	deliver_drawn(ring);
-	while ((node = list_take(&done))) {
-		atomic_fetch_sub(&ring->ready, 1);
-		deliver(op_of(node));
-	}
+	while ((node = list_take(&done)))
+		deliver(ring, op_of(node));
 	end_all(&queued);
 	end_all(&stuck);
 	end_all(&unread);

@@ -554,7 +554,7 @@ static int uring_submit(struct ring *base)
 			n = io_uring_submit_and_get_events(&ring->uring);
 		else
 			n = io_uring_submit(&ring->uring);
-		ring_count_enter(&ring->base);
+		ring_count(&ring->base, 1);
 		note(ring, n);
 		if (n == 0 || (n < 0 && n != -EINTR))
 			return n == 0 || ring_passes(n) ? -EAGAIN : n;
@@ -612,7 +612,7 @@ static bool fetch_deferred(struct uring *ring)
 {
 	if (!deferred(ring) || lasting_error(ring))
 		return false;
-	ring_count_enter(&ring->base);
+	ring_count(&ring->base, 1);
 	return note(ring, io_uring_get_events(&ring->uring)) >= 0;
 }
 
@@ -684,7 +684,7 @@ static unsigned uring_reap(struct ring *base)
 	return count;
 }
 
-static struct __kernel_timespec timespec_of(int64_t ns)
+static struct __kernel_timespec kernel_timespec_of(int64_t ns)
 {
 	struct __kernel_timespec ts = { .tv_sec = 1 << 30 };
 
@@ -705,7 +705,7 @@ static int enter_and_wait(struct uring *ring, unsigned submit,
 	/* who waits for a peer does not wait for a disk */
 	if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
 		flags |= IORING_ENTER_NO_IOWAIT;
-	ring_count_enter(&ring->base);
+	ring_count(&ring->base, 1);
 	return note(ring, io_uring_enter2((unsigned)ring->own.fd, submit, 1,
 					  flags, (sigset_t *)&arg,
 					  sizeof(arg)));
@@ -772,12 +772,12 @@ static int uring_wait(struct ring *base, int64_t timeout_ns)
 	if (ret)
 		return ret;
 	if (ring->base.kind == RING_OWNED) {
-		ts = timespec_of(timeout_ns);
+		ts = kernel_timespec_of(timeout_ns);
 		ret = wait_owned(ring, &ts);
 	} else {
 		if (timeout_ns < 0 || timeout_ns > LONGEST_WAIT_NS)
 			timeout_ns = LONGEST_WAIT_NS;
-		ts = timespec_of(timeout_ns);
+		ts = kernel_timespec_of(timeout_ns);
 		ret = wait_shared(ring, &ts);
 	}
 	if (ring_lacks(ret) || atomic_load_explicit(&ring->refusals,

@@ -52,6 +52,14 @@ struct watch *watch_of(const struct watches *w, uint64_t data)
 	return watch && watch->stamp == (uint32_t)(data >> 32) ? watch : NULL;
 }
 
+static void put(struct watches *w, struct watch *watch)
+{
+	struct watch **to = bucket(w, watch->fd);
+
+	watch->next = *to;
+	*to = watch;
+}
+
 /* Without the memory for it the buckets only become longer. */
 static void grow(struct watches *w)
 {
@@ -65,11 +73,8 @@ static void grow(struct watches *w)
 		struct watch *watch;
 
 		while ((watch = w->buckets[i])) {
-			struct watch **to = bucket(&more, watch->fd);
-
 			w->buckets[i] = watch->next;
-			watch->next = *to;
-			*to = watch;
+			put(&more, watch);
 		}
 	}
 	free(w->buckets);
@@ -92,7 +97,7 @@ static bool is_tcp(int fd)
 
 struct watch *watch_get(struct watches *w, int fd)
 {
-	struct watch *watch = watch_find(w, fd), **to;
+	struct watch *watch = watch_find(w, fd);
 
 	if (watch)
 		return watch;
@@ -108,9 +113,7 @@ struct watch *watch_get(struct watches *w, int fd)
 	list_init(&watch->readers);
 	list_init(&watch->writers);
 	list_init(&watch->pollers);
-	to = bucket(w, fd);
-	watch->next = *to;
-	*to = watch;
+	put(w, watch);
 	return watch;
 }
 
