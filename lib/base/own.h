@@ -9,6 +9,7 @@
 #define ASYNCTLS_OWN_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +30,18 @@ static inline struct own_fd own_fd(int fd)
 		own.ino = st.st_ino;
 	}
 	return own;
+}
+
+/* Both ends of a pipe, neither of which waits. 0 or -errno. */
+static inline int own_pipe(struct own_fd ends[2])
+{
+	int fd[2];
+
+	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC))
+		return -errno;
+	ends[0] = own_fd(fd[0]);
+	ends[1] = own_fd(fd[1]);
+	return 0;
 }
 
 /* Has nobody closed it under us? Async-signal-safe. */

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "base/sized.h"
 #include "base/thread.h"
@@ -48,21 +49,15 @@ static int choose_io(enum ring_io *io, const struct tls_config *config)
 		[RING_AUTO] = "auto", [RING_URING] = "uring",
 		[RING_POLL] = "poll",
 	};
-	const char *name = secure_getenv("ASYNCTLS_IO");
-	int i;
+	const char *name;
+	int i = environment_pick("ASYNCTLS_IO", names, RING_POLL + 1, &name);
 
 	if (config->io > TLS_IO_POLL)
 		return error_set(-EINVAL, "tls_config.io: %d is none of its "
 				 "values", (int)config->io);
-	*io = (enum ring_io)config->io;
-	if (!name || !*name)
+	*io = (enum ring_io)(i >= 0 ? i : (int)config->io);
+	if (i != ENVIRONMENT_UNKNOWN)
 		return 0;
-	for (i = RING_AUTO; i <= RING_POLL; i++) {
-		if (strcmp(name, names[i]) == 0) {
-			*io = (enum ring_io)i;
-			return 0;
-		}
-	}
 	return error_set(-EINVAL, "ASYNCTLS_IO=%s: there is no such way to "
 			 "the socket; use auto, uring or poll", name);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/environment.h"
 #include "base/error.h"
 #include "engine/engine_afalg.h"
 #include "engine/engine_cpu.h"
@@ -20,17 +21,14 @@ static const char *const engine_names[] = {
 
 static int engine_from_environment(struct choice *c)
 {
-	const char *name = secure_getenv("ASYNCTLS_ENGINE");
-	int i;
+	const char *name;
+	int i = environment_pick("ASYNCTLS_ENGINE", engine_names,
+				 TLS_ENGINE_CPU + 1, &name);
 
-	if (!name || !*name)
+	if (i >= 0)
+		c->wanted = (enum tls_engine)i;
+	if (i != ENVIRONMENT_UNKNOWN)
 		return 0;
-	for (i = TLS_ENGINE_AUTO; i <= TLS_ENGINE_CPU; i++) {
-		if (strcmp(name, engine_names[i]) == 0) {
-			c->wanted = (enum tls_engine)i;
-			return 0;
-		}
-	}
 	return error_set(-EINVAL, "ASYNCTLS_ENGINE=%s: there is no such "
 			 "engine; use auto, afalg or cpu", name);
 }

@@ -2,7 +2,6 @@
 #include "io/alarm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -63,13 +62,12 @@ void alarm_init(struct alarm *alarm)
 
 int alarm_start(struct alarm *alarm, struct ring *ring, bool timed)
 {
-	int fd[2];
+	int err;
 
 	alarm->ring = ring;
-	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC))
-		return -errno;
-	alarm->wake[0] = own_fd(fd[0]);
-	alarm->wake[1] = own_fd(fd[1]);
+	err = own_pipe(alarm->wake);
+	if (err)
+		return err;
 	if (timed)
 		alarm->timer = own_fd(timerfd_create(
 			CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));

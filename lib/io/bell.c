@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/bell.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 void bell_init(struct bell *bell)
@@ -13,13 +11,7 @@ void bell_init(struct bell *bell)
 
 int bell_open(struct bell *bell)
 {
-	int fd[2];
-
-	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC))
-		return -errno;
-	bell->pipe[0] = own_fd(fd[0]);
-	bell->pipe[1] = own_fd(fd[1]);
-	return 0;
+	return own_pipe(bell->pipe);
 }
 
 void bell_close(struct bell *bell)
