@@ -39,6 +39,7 @@ struct chunk {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool kept_in_children;
 /*
  * Chunks by the longest piece that each has room for, so that one look finds the
  * fullest that will do, however many there are.
@@ -73,7 +74,8 @@ static uint8_t *map_aligned(void)
 static void protect(uint8_t *data)
 {
 	madvise(data, CHUNK_BYTES, MADV_DONTDUMP);
-	madvise(data, CHUNK_BYTES, MADV_WIPEONFORK);
+	if (!kept_in_children)
+		madvise(data, CHUNK_BYTES, MADV_WIPEONFORK);
 	mlock2(data, CHUNK_BYTES, MLOCK_ONFAULT);
 	ASAN_POISON_MEMORY_REGION(data + UNIT, CHUNK_BYTES - UNIT);
 }
@@ -276,6 +278,11 @@ static uint8_t *take(size_t units)
 	else
 		c = chunk_new();
 	return c ? chunk_take(c, units) : NULL;
+}
+
+void secret_keep_in_children(void)
+{
+	kept_in_children = true;
 }
 
 void *secret_alloc(size_t size)

@@ -13,6 +13,12 @@
 
 enum { SECRET_MAX = 16 << 10 };
 
+/*
+ * Children are to find it as it was: for a process that has rules of its own for
+ * who uses keys after a fork(). Before the first secret_alloc().
+ */
+void secret_keep_in_children(void);
+
 /* size bytes, zeroed, aligned to 64, or to 16 if size is less; NULL: no memory.
  */
 void *secret_alloc(size_t size);

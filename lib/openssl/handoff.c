@@ -374,6 +374,11 @@ int handoff_take(struct handoff *h, SSL *ssl, const char **why)
 	return error;
 }
 
+void handoff_leave(SSL *ssl)
+{
+	follow_end(ssl);
+}
+
 BIO *handoff_commit(SSL *ssl)
 {
 	BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl), *closes;

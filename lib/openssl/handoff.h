@@ -104,6 +104,11 @@ int handoff_take(struct handoff *h, struct ssl_st *ssl, const char **why);
  */
 struct bio_st *handoff_commit(struct ssl_st *ssl);
 /*
+ * The connection is ours, but the SSL is to look as if it were not: take the BIO
+ * callbacks off, wipe what was kept, and no more. Or it is not to be taken at all.
+ */
+void handoff_leave(struct ssl_st *ssl);
+/*
  * This one may close the descriptor again, which it does when it is freed: now,
  * unless the SSL is still there. NULL is fine.
  */
