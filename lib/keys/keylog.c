@@ -3,12 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "base/quiet.h"
 
 /* O_NONBLOCK: a FIFO is neither waited for now nor written to with waiting. */
 int keylog_open(const char *path)
@@ -17,33 +15,6 @@ int keylog_open(const char *path)
 				    O_NOCTTY | O_NONBLOCK, 0600);
 
 	return fd < 0 ? -errno : fd;
-}
-
-/*
- * write() without the signals it sends, to this thread: SIGPIPE for a FIFO whose
- * reader has gone, SIGXFSZ for a file that may not grow.
- */
-static void write_quietly(int fd, const char *line, size_t len)
-{
-	const struct timespec now = { 0 };
-	sigset_t both, before, pending;
-	ssize_t n;
-
-	sigemptyset(&both);
-	sigaddset(&both, SIGPIPE);
-	sigaddset(&both, SIGXFSZ);
-	pthread_sigmask(SIG_BLOCK, &both, &before);
-	sigpending(&pending);
-	n = write(fd, line, len);
-	if (n < 0 && (errno == EPIPE || errno == EFBIG)) {
-		/* one that was waiting before is the application's */
-		if (sigismember(&pending, SIGPIPE))
-			sigdelset(&both, SIGPIPE);
-		if (sigismember(&pending, SIGXFSZ))
-			sigdelset(&both, SIGXFSZ);
-		sigtimedwait(&both, NULL, &now);
-	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static char *put_hex(char *to, const uint8_t *bytes, size_t len)
@@ -71,6 +42,6 @@ void keylog_write(const struct keylog *log, bool client, unsigned number,
 	*end++ = '\n';
 	/* secrets are for no file that has got its number since */
 	if (own_fd_is_ours(log->file))
-		write_quietly(log->file->fd, line, (size_t)(end - line));
+		quiet_write(log->file->fd, line, (size_t)(end - line));
 	explicit_bzero(line, sizeof(line));
 }
