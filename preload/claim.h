@@ -30,8 +30,8 @@ struct claim {
 	struct claim_page *page;
 };
 
-/* The number of this process now. */
-extern uint64_t claim_self;
+/* The number of this process now; changed by a fork() in any thread. */
+extern _Atomic uint64_t claim_self;
 
 /* Once, before anything else; registers what is to be done at fork(). */
 void claim_start(void);
@@ -45,7 +45,9 @@ bool claim_again(struct claim *claim);
 /* Is it ours alone? false: a relative has gone on with it. */
 static inline bool claim_holds(struct claim *claim)
 {
-	return claim->owner == claim_self || claim_again(claim);
+	return claim->owner == atomic_load_explicit(&claim_self,
+						    memory_order_relaxed) ||
+	       claim_again(claim);
 }
 
 #endif
