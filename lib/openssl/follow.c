@@ -19,11 +19,9 @@ struct hook {
 	BIO_callback_fn_ex next;
 };
 
-typedef void (*info_callback)(const SSL *ssl, int where, int ret);
-
 struct prepared {
 	SSL_CTX_keylog_cb_func next;
-	info_callback next_info;
+	follow_info_fn next_info;
 };
 
 /* Stands for the state of an SSL where there was no memory for one. */
@@ -587,6 +585,12 @@ static void note_start(SSL *ssl)
 	state->rx.keeps_tail = SSL_get_read_ahead(ssl);
 }
 
+void follow_info(const SSL *ssl, int where)
+{
+	if (where == SSL_CB_HANDSHAKE_START)
+		note_start((SSL *)ssl);
+}
+
 static void info(const SSL *ssl, int where, int ret)
 {
 	static _Thread_local bool inside;
@@ -596,8 +600,7 @@ static void info(const SSL *ssl, int where, int ret)
 	if (inside)
 		return;
 	inside = true;
-	if (where == SSL_CB_HANDSHAKE_START)
-		note_start((SSL *)ssl);
+	follow_info(ssl, where);
 	if (prepared && prepared->next_info)
 		prepared->next_info(ssl, where, ret);
 	inside = false;
@@ -659,7 +662,7 @@ static bool have_indices(void)
 int follow_prepare(SSL_CTX *ssl_ctx, const char **why)
 {
 	SSL_CTX_keylog_cb_func callback = SSL_CTX_get_keylog_callback(ssl_ctx);
-	info_callback info_before = SSL_CTX_get_info_callback(ssl_ctx);
+	follow_info_fn info_before = SSL_CTX_get_info_callback(ssl_ctx);
 	struct prepared *prepared;
 
 	*why = "out of memory";
@@ -683,6 +686,28 @@ int follow_prepare(SSL_CTX *ssl_ctx, const char **why)
 		SSL_CTX_set_info_callback(ssl_ctx, info);
 	}
 	return 0;
+}
+
+/* ---- For who stands between the application and OpenSSL ---------------- */
+
+static const struct prepared *prepared_of(const SSL_CTX *ssl_ctx)
+{
+	static const struct prepared none;
+	const struct prepared *prepared =
+		have_indices() ? SSL_CTX_get_ex_data(ssl_ctx, ctx_index) : NULL;
+
+	return prepared ? prepared : &none;
+}
+
+SSL_CTX_keylog_cb_func follow_keylog_of(const SSL_CTX *ssl_ctx,
+					SSL_CTX_keylog_cb_func set)
+{
+	return set == keylog ? prepared_of(ssl_ctx)->next : set;
+}
+
+follow_info_fn follow_info_of(const SSL_CTX *ssl_ctx, follow_info_fn set)
+{
+	return set == info ? prepared_of(ssl_ctx)->next_info : set;
 }
 
 /* ---- For the hand-over ------------------------------------------------- */

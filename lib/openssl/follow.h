@@ -82,6 +82,18 @@ struct follow {
  */
 int follow_prepare(SSL_CTX *ssl_ctx, const char **why);
 
+/* The callback for information of the SSL itself has been called. */
+void follow_info(const SSL *ssl, int where);
+
+/*
+ * What the application has set, where this is what is set: itself, or the one
+ * that one of ours stands in front of.
+ */
+typedef void (*follow_info_fn)(const SSL *ssl, int where, int ret);
+SSL_CTX_keylog_cb_func follow_keylog_of(const SSL_CTX *ssl_ctx,
+					SSL_CTX_keylog_cb_func set);
+follow_info_fn follow_info_of(const SSL_CTX *ssl_ctx, follow_info_fn set);
+
 /*
  * What is known of an SSL: 0; *follow is NULL if nothing is. -ENOMEM: there was
  * no memory for it when it was to be had.

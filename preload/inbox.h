@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What has been received of a connection, whole records and the start of one.
+ *
+ * A program that polls its descriptor must find it readable while a record is
+ * there that it could read and cannot know of otherwise. OpenSSL, unless told to
+ * read ahead, takes from the socket no more than the record it reads. So does
+ * this, as far as anybody can tell, in three ways:
+ *  - INBOX_PEEK, for TCP: many records are copied at once and left in the socket
+ *    (MSG_PEEK); when the last whole one of them is read, they are removed by a
+ *    call that copies nothing (MSG_TRUNC). Two calls for many records, where
+ *    OpenSSL has two for each.
+ *  - INBOX_AHEAD: the program has asked to read ahead; one call for many.
+ *  - INBOX_EXACT, for other sockets: the header, then the rest, as OpenSSL does.
+ */
+#ifndef ASYNCTLS_INBOX_H
+#define ASYNCTLS_INBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record/record.h"
+
+enum { INBOX_SIZE = (64 << 10) + RECORD_WIRE_MAX };
+
+enum inbox_how { INBOX_PEEK, INBOX_AHEAD, INBOX_EXACT };
+
+struct inbox {
+	int fd;
+	enum inbox_how how;
+	uint8_t *bytes;	   /* NULL: nothing is here */
+	size_t start, end; /* what was not read yet */
+	size_t owed; /* the last so many up to end are in the socket, too */
+	size_t usual; /* length of a record: the last one's */
+};
+
+void inbox_init(struct inbox *in, int fd, bool ahead);
+void inbox_free(struct inbox *in);
+/* The program wants to read ahead from now on, or not to. */
+void inbox_ahead(struct inbox *in, bool ahead);
+
+/*
+ * The record at the front: 1, with *record and *len, in memory that is the
+ * caller's until inbox_pass(). It is as long as its header says; if that is
+ * none that TLS knows, or of more than can be, only the header is there. 0: the stream has ended; or
+ * -errno of recv(). wait false: -EAGAIN rather than waiting, if the socket would.
+ */
+int inbox_record(struct inbox *in, uint8_t **record, size_t *len, bool wait);
+/* It has been read: the program need not find it in the socket any more. */
+void inbox_pass(struct inbox *in, size_t len);
+/* What inbox_record() gave is no longer needed, nor is it in the way. */
+void inbox_rest(struct inbox *in);
+
+/* Has the start of a record been taken out of the socket, or more? */
+static inline bool inbox_has(const struct inbox *in)
+{
+	return in->end - in->start > in->owed;
+}
+
+#endif

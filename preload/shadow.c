@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+#include "shadow.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/ssl.h>
+
+#include "next.h"
+#include "record/record.h"
+#include "seal.h"
+#include "stream.h"
+
+void shadow_init(struct shadow *shadow, uint64_t rx_seq, uint64_t tx_seq)
+{
+	shadow->rx_seq = rx_seq;
+	shadow->tx_seq = tx_seq;
+}
+
+/* ---- Bytes under way --------------------------------------------------- */
+
+static size_t bytes_len(const struct shadow_bytes *b)
+{
+	return b->end - b->start;
+}
+
+static uint8_t *bytes_reserve(struct shadow_bytes *b, size_t len)
+{
+	uint8_t *bytes;
+
+	if (b->start == b->end)
+		b->start = b->end = 0;
+	if (b->size - b->end >= len)
+		return b->bytes + b->end;
+	bytes = realloc(b->bytes, b->end + len);
+	if (!bytes)
+		return NULL;
+	b->bytes = bytes;
+	b->size = b->end + len;
+	return bytes + b->end;
+}
+
+static void bytes_free(struct shadow_bytes *b)
+{
+	free(b->bytes);
+	*b = (struct shadow_bytes){ 0 };
+}
+
+/* ---- Handshake messages ------------------------------------------------ */
+
+/* Follow them; returns whether a KeyUpdate ended. */
+static bool messages_add(struct shadow_messages *m, const uint8_t *content,
+			 size_t len)
+{
+	const uint8_t *const end = content + len;
+	bool updated = false;
+
+	while (content < end || (m->have == 4 && !m->left)) {
+		size_t n;
+
+		if (m->have < sizeof(m->header)) {
+			m->header[m->have++] = *content++;
+			if (m->have == sizeof(m->header))
+				m->left = (size_t)m->header[1] << 16 |
+					  (size_t)m->header[2] << 8 |
+					  m->header[3];
+			continue;
+		}
+		n = min_size((size_t)(end - content), m->left);
+		content += n;
+		m->left -= n;
+		if (m->left)
+			continue;
+		updated |= m->header[0] == MESSAGE_KEY_UPDATE;
+		m->have = 0;
+	}
+	return updated;
+}
+
+static int next_keys(struct keygen **gen, uint64_t *ours, uint64_t *openssl)
+{
+	struct keygen *next;
+	int ret = keygen_next(&next, *gen);
+
+	if (ret)
+		return ret;
+	keygen_put(*gen);
+	*gen = next;
+	*ours = *openssl = 0;
+	return 0;
+}
+
+static bool is_tls13(const struct stream *s)
+{
+	return s->rx->format->hides_type;
+}
+
+/* ---- What OpenSSL is to read ------------------------------------------- */
+
+static int give_raw(struct shadow *shadow, const uint8_t *record, size_t len)
+{
+	uint8_t *to = bytes_reserve(&shadow->in, len);
+
+	if (!to)
+		return -ENOMEM;
+	memcpy(to, record, len);
+	shadow->in.end += len;
+	return 0;
+}
+
+static int give_sealed(struct stream *s, uint8_t type, const uint8_t *content,
+		       size_t len)
+{
+	struct shadow *shadow = &s->shadow;
+	size_t wire_len = seal_len(s->rx, len);
+	uint8_t *to = bytes_reserve(&shadow->in, wire_len);
+	int ret;
+
+	if (!to)
+		return -ENOMEM;
+	ret = seal_record(s->rx, s->engine, shadow->rx_seq, type, content, len,
+			  to);
+	if (ret)
+		return ret;
+	shadow->rx_seq++;
+	shadow->in.end += wire_len;
+	return 0;
+}
+
+/* ... and it may be what changes the keys. */
+static int give_content(struct stream *s, uint8_t type, const uint8_t *content,
+			size_t len)
+{
+	int ret = give_sealed(s, type, content, len);
+
+	if (ret)
+		return ret;
+	if (type == RECORD_CHANGE_CIPHER_SPEC)
+		s->shadow.rx_raw = true;
+	if (type == RECORD_HANDSHAKE && is_tls13(s) &&
+	    messages_add(&s->shadow.rx_messages, content, len))
+		return next_keys(&s->rx, &s->rx_seq, &s->shadow.rx_seq);
+	return 0;
+}
+
+/*
+ * OpenSSL ends a connection after so many records in a row that say nothing: it
+ * is told that there was data between.
+ */
+static int tell_of_data(struct stream *s)
+{
+	static const uint8_t some[1];
+
+	if (!s->shadow.data_since || shadow_in_message(&s->shadow))
+		return 0;
+	s->shadow.data_since = false;
+	return give_sealed(s, RECORD_DATA, some, sizeof(some));
+}
+
+/* The next record of the connection, translated. 1, 0 at the end, -errno. */
+static int pull(struct stream *s)
+{
+	struct opened opened = { 0 };
+	uint8_t *record;
+	size_t len;
+	int ret;
+
+	if (s->plain_len) {
+		len = s->plain_len;
+		s->plain_len = 0;
+		ret = give_content(s, s->shadow.rest_type, s->plain, len);
+		return ret ? ret : 1;
+	}
+	ret = stream_receive(s, &record, &len);
+	if (ret <= 0)
+		return ret;
+	if (s->shadow.rx_raw || seal_open(s->rx, s->engine, s->rx_seq, record,
+					  len, &opened)) {
+		ret = give_raw(&s->shadow, record, len);
+	} else {
+		s->rx_seq++;
+		ret = give_content(s, opened.type, opened.content, opened.len);
+	}
+	inbox_pass(&s->in, len);
+	return ret ? ret : 1;
+}
+
+/* ---- What OpenSSL writes ----------------------------------------------- */
+
+static int take_raw(struct stream *s, const uint8_t *record, size_t len)
+{
+	uint8_t *to = hold_reserve(&s->out, len);
+
+	if (!to)
+		return -ENOMEM;
+	memcpy(to, record, len);
+	s->out.end += len;
+	return 0;
+}
+
+static int take_record(struct stream *s, uint8_t *record, size_t len)
+{
+	struct shadow *shadow = &s->shadow;
+	struct opened opened = { 0 };
+	int ret;
+
+	if (shadow->tx_raw)
+		return take_raw(s, record, len);
+	ret = seal_open(s->tx, s->engine, shadow->tx_seq, record, len,
+			&opened);
+	if (ret)
+		return ret;
+	shadow->tx_seq++;
+	ret = stream_put(s, opened.type, opened.content, opened.len);
+	if (ret)
+		return ret;
+	if (opened.type == RECORD_CHANGE_CIPHER_SPEC)
+		shadow->tx_raw = true;
+	if (opened.type == RECORD_HANDSHAKE && is_tls13(s) &&
+	    messages_add(&shadow->tx_messages, opened.content, opened.len))
+		return next_keys(&s->tx, &s->tx_seq, &shadow->tx_seq);
+	return 0;
+}
+
+static size_t whole_len(const struct shadow_bytes *b)
+{
+	const uint8_t *header = b->bytes + b->start;
+
+	if (bytes_len(b) < RECORD_HEADER)
+		return SIZE_MAX;
+	return RECORD_HEADER + ((size_t)header[3] << 8 | header[4]);
+}
+
+static int take_all(struct stream *s)
+{
+	struct shadow_bytes *out = &s->shadow.out;
+	size_t len;
+	int ret;
+
+	while ((len = whole_len(out)) <= bytes_len(out)) {
+		ret = take_record(s, out->bytes + out->start, len);
+		if (ret)
+			return ret;
+		out->start += len;
+	}
+	return 0;
+}
+
+/* ---- The BIO ----------------------------------------------------------- */
+
+static int bio_read(BIO *bio, char *out, int len)
+{
+	struct stream *s = BIO_get_data(bio);
+	struct shadow_bytes *in = s ? &s->shadow.in : NULL;
+	size_t n;
+	int ret = -EAGAIN;
+
+	BIO_clear_retry_flags(bio);
+	if (!s || (!bytes_len(in) && s->shadow.eof))
+		return 0;
+	if (!bytes_len(in) && s->shadow.pulls) {
+		ret = pull(s);
+		s->shadow.eof = !ret;
+		if (!ret)
+			return 0;
+	}
+	if (!bytes_len(in)) {
+		errno = -ret;
+		if (ret == -EAGAIN || ret == -EINTR)
+			BIO_set_retry_read(bio);
+		return -1;
+	}
+	n = min_size((size_t)len, bytes_len(in));
+	memcpy(out, in->bytes + in->start, n);
+	in->start += n;
+	return (int)n;
+}
+
+/* For good: then OpenSSL waits for the socket itself. */
+static int send_now(struct stream *s, BIO *bio)
+{
+	int ret = stream_send(s);
+
+	if (!ret)
+		return 0;
+	errno = -ret;
+	if (ret == -EAGAIN || ret == -EINTR)
+		BIO_set_retry_write(bio);
+	return -1;
+}
+
+static int bio_write(BIO *bio, const char *in, int len)
+{
+	struct stream *s = BIO_get_data(bio);
+	struct shadow_bytes *out = s ? &s->shadow.out : NULL;
+	uint8_t *to;
+	bool took;
+	int ret;
+
+	BIO_clear_retry_flags(bio);
+	if (!s)
+		return len;
+	if (s->shadow.stays && s->leaves && send_now(s, bio))
+		return -1;
+	to = bytes_reserve(out, (size_t)len);
+	if (!to) {
+		errno = ENOMEM;
+		return -1;
+	}
+	memcpy(to, in, (size_t)len);
+	out->end += (size_t)len;
+	took = stream_hold(s);
+	ret = take_all(s);
+	stream_unhold(s, took);
+	if (ret) {
+		errno = -ret;
+		return -1;
+	}
+	if (s->shadow.stays)
+		stream_send(s);
+	return len;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *where)
+{
+	struct stream *s = BIO_get_data(bio);
+
+	(void)number;
+	if (!s)
+		return 0;
+	switch (command) {
+	case BIO_C_GET_FD:
+		if (where)
+			*(int *)where = s->fd;
+		return s->fd;
+	case BIO_CTRL_PENDING:
+		return (long)bytes_len(&s->shadow.in);
+	case BIO_CTRL_EOF:
+		return s->shadow.eof;
+	case BIO_CTRL_FLUSH:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static int bio_create(BIO *bio)
+{
+	BIO_set_init(bio, 1);
+	return 1;
+}
+
+static BIO_METHOD *method;
+
+static void make_method(void)
+{
+	int type = BIO_get_new_index();
+
+	if (type < 0)
+		return;
+	type |= BIO_TYPE_DESCRIPTOR | BIO_TYPE_SOURCE_SINK;
+	method = BIO_meth_new(type, "libasynctls");
+	if (!method)
+		return;
+	BIO_meth_set_read(method, bio_read);
+	BIO_meth_set_write(method, bio_write);
+	BIO_meth_set_ctrl(method, bio_ctrl);
+	BIO_meth_set_create(method, bio_create);
+}
+
+static BIO *bio_of(struct stream *s)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct shadow *shadow = &s->shadow;
+
+	pthread_once(&once, make_method);
+	if (!shadow->bio && method) {
+		shadow->bio = BIO_new(method);
+		if (shadow->bio)
+			BIO_set_data(shadow->bio, s);
+	}
+	return shadow->bio;
+}
+
+/* ---- In place of the program's ----------------------------------------- */
+
+static bool stand(struct stream *s)
+{
+	struct shadow *shadow = &s->shadow;
+	BIO *bio = bio_of(s);
+
+	if (!bio)
+		return false;
+	if (shadow->standing)
+		return true;
+	shadow->rbio = SSL_get_rbio(s->ssl);
+	shadow->wbio = SSL_get_wbio(s->ssl);
+	if (shadow->rbio)
+		BIO_up_ref(shadow->rbio);
+	if (shadow->wbio)
+		BIO_up_ref(shadow->wbio);
+	BIO_up_ref(bio);
+	BIO_up_ref(bio);
+	NEXT(SSL_set0_rbio)(s->ssl, bio);
+	NEXT(SSL_set0_wbio)(s->ssl, bio);
+	shadow->standing = true;
+	return true;
+}
+
+/* SSL_get_error() asks the BIO what was to be tried again. */
+static void copy_flags(BIO *to, const BIO *from)
+{
+	if (!to)
+		return;
+	BIO_clear_retry_flags(to);
+	BIO_set_flags(to, BIO_get_retry_flags((BIO *)from));
+}
+
+void shadow_step_aside(struct stream *s)
+{
+	struct shadow *shadow = &s->shadow;
+
+	if (!shadow->standing)
+		return;
+	copy_flags(shadow->rbio, shadow->bio);
+	if (shadow->wbio != shadow->rbio)
+		copy_flags(shadow->wbio, shadow->bio);
+	NEXT(SSL_set0_rbio)(s->ssl, shadow->rbio);
+	NEXT(SSL_set0_wbio)(s->ssl, shadow->wbio);
+	shadow->rbio = shadow->wbio = NULL;
+	shadow->standing = shadow->stays = shadow->pulls = false;
+}
+
+void shadow_stay(struct stream *s)
+{
+	if (!stand(s))
+		return;
+	s->shadow.stays = s->shadow.pulls = true;
+}
+
+void shadow_free(struct stream *s)
+{
+	struct shadow *shadow = &s->shadow;
+
+	if (shadow->bio)
+		BIO_set_data(shadow->bio, NULL);
+	if (shadow->standing) {
+		/* the SSL is going, and the program's BIOs go with it */
+		BIO_free_all(shadow->rbio);
+		if (shadow->wbio != shadow->rbio)
+			BIO_free_all(shadow->wbio);
+	}
+	BIO_free(shadow->bio);
+	bytes_free(&shadow->in);
+	bytes_free(&shadow->out);
+}
+
+/* ---- OpenSSL's opinion ------------------------------------------------- */
+
+int shadow_call(struct stream *s, int (*call)(SSL *ssl), bool pulls)
+{
+	int ret;
+
+	if (!stand(s)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	s->last = LAST_OPENSSL;
+	s->shadow.pulls = pulls;
+	ret = call(s->ssl);
+	if (s->leaves)
+		stream_send(s);
+	s->shadow.pulls = s->shadow.stays;
+	if (!s->shadow.stays)
+		shadow_step_aside(s);
+	return ret;
+}
+
+/* Until there is no more: data that was made up, too. */
+static int read_all(SSL *ssl)
+{
+	uint8_t dropped[64];
+	int ret;
+
+	do
+		ret = NEXT(SSL_read)(ssl, dropped, sizeof(dropped));
+	while (ret > 0);
+	return ret;
+}
+
+static int ask(struct stream *s)
+{
+	int ret = shadow_call(s, read_all, false);
+
+	if (!bytes_len(&s->shadow.in) && !s->shadow.eof && !s->shadow.stays &&
+	    NEXT(SSL_want)(s->ssl) == SSL_READING &&
+	    BIO_should_read(SSL_get_rbio(s->ssl)) &&
+	    !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
+		return SHADOW_GO_ON;
+	return ret;
+}
+
+static int out_of_memory(struct stream *s)
+{
+	return stream_failed(s, -ENOMEM);
+}
+
+int shadow_content(struct stream *s, uint8_t type, const uint8_t *content,
+		   size_t len)
+{
+	if (tell_of_data(s) || give_content(s, type, content, len))
+		return out_of_memory(s);
+	return ask(s);
+}
+
+int shadow_record(struct stream *s, const uint8_t *record, size_t len)
+{
+	if (give_raw(&s->shadow, record, len))
+		return out_of_memory(s);
+	return ask(s);
+}
+
+int shadow_eof(struct stream *s)
+{
+	s->shadow.eof = true;
+	return ask(s);
+}

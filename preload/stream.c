@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "next.h"
+#include "seal.h"
+#include "tally.h"
+
+static int set_plain(struct stream *s, const uint8_t *plain, size_t len)
+{
+	if (!len)
+		return 0;
+	s->in.bytes = malloc(INBOX_SIZE);
+	if (!s->in.bytes)
+		return -ENOMEM;
+	memcpy(s->in.bytes, plain, len);
+	s->plain = s->in.bytes;
+	s->plain_len = len;
+	return 0;
+}
+
+struct stream *stream_new(const struct stream_start *start)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->ssl = start->ssl;
+	s->engine = start->engine;
+	s->fd = start->fd;
+	s->tx = start->tx;
+	s->rx = start->rx;
+	s->tx_seq = start->tx_seq;
+	s->rx_seq = start->rx_seq;
+	s->tx_most = s->tx_max = start->tx_most;
+	inbox_init(&s->in, start->fd, start->read_ahead);
+	hold_init(&s->out, start->fd);
+	shadow_init(&s->shadow, start->rx_seq, start->tx_seq);
+	if (!claim_new(&s->claim) ||
+	    set_plain(s, start->plain, start->plain_len)) {
+		claim_free(&s->claim);
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void stream_free(struct stream *s)
+{
+	if (!s)
+		return;
+	hold_finish(&s->out);
+	hold_destroy(&s->out);
+	shadow_free(s);
+	inbox_free(&s->in);
+	claim_free(&s->claim);
+	keygen_put(s->tx);
+	keygen_put(s->rx);
+	free(s);
+}
+
+void stream_limit(struct stream *s, size_t max_send, size_t split_send)
+{
+	s->tx_max = s->tx_most;
+	if (max_send && max_send < s->tx_max)
+		s->tx_max = max_send;
+	if (split_send && split_send < s->tx_max)
+		s->tx_max = split_send;
+}
+
+bool stream_hold(struct stream *s)
+{
+	if (s->holding)
+		return false;
+	s->holding = true;
+	hold_take(&s->out);
+	return true;
+}
+
+void stream_unhold(struct stream *s, bool took)
+{
+	if (!took)
+		return;
+	s->holding = false;
+	s->leaves = hold_len(&s->out) > 0;
+	hold_leave(&s->out);
+}
+
+int stream_send(struct stream *s)
+{
+	bool took = stream_hold(s);
+	int error = hold_send(&s->out);
+
+	stream_unhold(s, took);
+	return error;
+}
+
+int stream_put(struct stream *s, uint8_t type, const uint8_t *content,
+	       size_t len)
+{
+	size_t wire_len = seal_len(s->tx, len);
+	uint8_t *wire = hold_reserve(&s->out, wire_len);
+	int ret;
+
+	if (!wire)
+		return -ENOMEM;
+	ret = seal_record(s->tx, s->engine, s->tx_seq, type, content, len,
+			  wire);
+	if (ret)
+		return ret;
+	s->tx_seq++;
+	s->out.end += wire_len;
+	tally_add(tx_records, 1);
+	tally_add(tx_bytes, len);
+	return 0;
+}
+
+/* A relative of this process goes on with the connection, since a fork(). */
+int stream_not_ours(struct stream *s)
+{
+	s->last = LAST_DONE;
+	tally_add(refused_fork, 1);
+	ERR_new();
+	ERR_set_debug(__FILE__, __LINE__, __func__);
+	ERR_set_error(ERR_LIB_USER, ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED,
+		      "libasynctls: after fork() another process went on with "
+		      "this connection, and a nonce must not be used twice");
+	return -1;
+}
+
+/* As OpenSSL leaves the BIO; programs look at that, too. */
+int stream_want_read(struct stream *s)
+{
+	BIO *bio = SSL_get_rbio(s->ssl);
+
+	if (bio) {
+		BIO_clear_retry_flags(bio);
+		BIO_set_retry_read(bio);
+	}
+	s->last = LAST_WANT_READ;
+	return -1;
+}
+
+int stream_want_write(struct stream *s)
+{
+	BIO *bio = SSL_get_wbio(s->ssl);
+
+	if (bio) {
+		BIO_clear_retry_flags(bio);
+		BIO_set_retry_write(bio);
+	}
+	s->last = LAST_WANT_WRITE;
+	return -1;
+}
+
+int stream_failed(struct stream *s, int error)
+{
+	errno = -error;
+	if (error == -EAGAIN || error == -EINTR)
+		return stream_want_write(s);
+	s->last = LAST_WRITE_FAILED;
+	return -1;
+}
+
+bool stream_has_pending(const struct stream *s)
+{
+	return s->plain_len || inbox_has(&s->in);
+}
+
+/* ---- What OpenSSL does ------------------------------------------------- */
+
+static int real_handshake(SSL *ssl)
+{
+	return NEXT(SSL_do_handshake)(ssl);
+}
+
+static int real_shutdown(SSL *ssl)
+{
+	return NEXT(SSL_shutdown)(ssl);
+}
+
+/* A KeyUpdate that is due, say. */
+int stream_handshake(struct stream *s)
+{
+	if (!claim_holds(&s->claim))
+		return stream_not_ours(s);
+	s->last = LAST_OPENSSL;
+	if (!SSL_in_init(s->ssl))
+		return 1;
+	return shadow_call(s, real_handshake, true);
+}
+
+static int real_empty_write(SSL *ssl)
+{
+	return NEXT(SSL_write)(ssl, "", 0);
+}
+
+int stream_before_data(struct stream *s)
+{
+	int ret;
+
+	if (!SSL_in_init(s->ssl) &&
+	    SSL_get_key_update_type(s->ssl) == SSL_KEY_UPDATE_NONE)
+		return 1;
+	ret = shadow_call(s, real_empty_write, true);
+	return ret ? ret : 1;
+}
+
+/* What is held comes before close_notify, and both must have left. */
+static int finish_sending(struct stream *s, int ret)
+{
+	int error = stream_send(s);
+
+	return error ? stream_failed(s, error) : ret;
+}
+
+int stream_shutdown(struct stream *s)
+{
+	const int both = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN;
+	int ret;
+
+	if (!claim_holds(&s->claim))
+		return stream_not_ours(s);
+	/* one that was sealed, and could not be sent */
+	if (s->leaves && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN)
+		return finish_sending(s, SSL_get_shutdown(s->ssl) == both);
+	s->last = LAST_OPENSSL;
+	ret = shadow_call(s, real_shutdown, true);
+	if (ret < 0)
+		return ret;
+	return finish_sending(s, ret);
+}
+
+void stream_return(struct stream *s)
+{
+	stream_send(s);
+	s->last = LAST_OPENSSL;
+	shadow_stay(s);
+	tally_add(returned, 1);
+}

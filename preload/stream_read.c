@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include "stream.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <openssl/ssl.h>
+
+#include "next.h"
+#include "record/record.h"
+#include "seal.h"
+#include "tally.h"
+
+/*
+ * Answers of OpenSSL's, to KeyUpdates say, that a peer does not take: no more is
+ * read of it before it does.
+ */
+enum { ANSWERS_MAX = 16 << 10 };
+
+enum { RETURNED = SHADOW_GO_ON + 1 }; /* the connection, to OpenSSL */
+
+static void give(struct stream *s, uint8_t *buf, size_t len, size_t *got,
+		 bool peek)
+{
+	size_t n = min_size(len, s->plain_len);
+
+	memcpy(buf, s->plain, n);
+	*got = n;
+	s->last = LAST_DONE;
+	if (peek)
+		return;
+	s->plain += n;
+	s->plain_len -= n;
+	if (!s->plain_len)
+		inbox_rest(&s->in);
+}
+
+static int receive_failed(struct stream *s, int error)
+{
+	errno = -error;
+	if (error == -EAGAIN || error == -EINTR)
+		return stream_want_read(s);
+	BIO_clear_retry_flags(SSL_get_rbio(s->ssl));
+	s->last = LAST_READ_FAILED;
+	return -1;
+}
+
+int stream_receive(struct stream *s, uint8_t **record, size_t *len)
+{
+	int ret = inbox_record(&s->in, record, len, !s->leaves);
+
+	if (ret != -EAGAIN || !s->leaves)
+		return ret;
+	stream_send(s);
+	return inbox_record(&s->in, record, len, true);
+}
+
+static bool answers_pile_up(struct stream *s)
+{
+	bool took, full;
+
+	if (!s->leaves)
+		return false;
+	took = stream_hold(s);
+	full = s->out.stuck && hold_len(&s->out) >= ANSWERS_MAX &&
+	       hold_send(&s->out) == -EAGAIN;
+	stream_unhold(s, took);
+	return full;
+}
+
+/* A record that is no data. */
+static int judge(struct stream *s, const struct opened *opened)
+{
+	bool hello = opened->type == RECORD_HANDSHAKE &&
+		     !s->rx->format->hides_type;
+	int ret;
+
+	/* In TLS 1.2 that begins a renegotiation, or refuses one. */
+	if (hello) {
+		s->plain = opened->content;
+		s->plain_len = opened->len;
+		s->shadow.rest_type = opened->type;
+		stream_return(s);
+		return RETURNED;
+	}
+	ret = shadow_content(s, opened->type, opened->content, opened->len);
+	if (ret == SHADOW_GO_ON && opened->type == RECORD_HANDSHAKE &&
+	    !(SSL_get_mode(s->ssl) & SSL_MODE_AUTO_RETRY))
+		return stream_want_read(s);
+	return ret;
+}
+
+/* 1: there is plaintext; SHADOW_GO_ON; RETURNED; or what SSL_read() returns. */
+static int next_record(struct stream *s)
+{
+	struct opened opened = { 0 };
+	uint8_t *record;
+	size_t len;
+	int ret = stream_receive(s, &record, &len);
+
+	if (ret < 0)
+		return receive_failed(s, ret);
+	if (!ret)
+		return shadow_eof(s);
+	if (seal_open(s->rx, s->engine, s->rx_seq, record, len, &opened)) {
+		ret = shadow_record(s, record, len);
+		inbox_pass(&s->in, len);
+		return ret;
+	}
+	s->rx_seq++;
+	inbox_pass(&s->in, len);
+	tally_add(rx_records, 1);
+	if (opened.type != RECORD_DATA || !opened.len ||
+	    shadow_in_message(&s->shadow))
+		return judge(s, &opened);
+	s->plain = opened.content;
+	s->plain_len = opened.len;
+	s->shadow.rest_type = RECORD_DATA;
+	s->shadow.data_since = true;
+	tally_add(rx_bytes, opened.len);
+	return 1;
+}
+
+static int read_from_openssl(struct stream *s, void *buf, size_t len,
+			     size_t *got, bool peek)
+{
+	int ret = peek ? NEXT(SSL_peek)(s->ssl, buf, (int)len) :
+			 NEXT(SSL_read)(s->ssl, buf, (int)len);
+
+	*got = ret > 0 ? (size_t)ret : 0;
+	return ret > 0 ? 1 : ret;
+}
+
+int stream_read(struct stream *s, void *buf, size_t len, size_t *got,
+		bool peek)
+{
+	int ret;
+
+	*got = 0;
+	if (SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN) {
+		s->last = LAST_CLOSED;
+		return 0;
+	}
+	if (!claim_holds(&s->claim))
+		return stream_not_ours(s);
+	if (SSL_in_init(s->ssl)) {
+		ret = stream_handshake(s);
+		if (ret <= 0)
+			return ret ? ret : -1;
+	}
+	while (!s->plain_len) {
+		if (answers_pile_up(s))
+			return stream_want_write(s);
+		ret = next_record(s);
+		if (ret == RETURNED)
+			return read_from_openssl(s, buf, len, got, peek);
+		if (ret == 1 || ret == SHADOW_GO_ON)
+			continue;
+		inbox_rest(&s->in);
+		return ret;
+	}
+	s->last = LAST_DONE;
+	if (!len)
+		return 0;
+	give(s, buf, len, got, peek);
+	return 1;
+}

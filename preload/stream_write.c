@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "stream.h"
+
+#include <errno.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "seal.h"
+
+static int refuse(struct stream *s, int reason)
+{
+	s->last = LAST_DONE;
+	ERR_raise(ERR_LIB_SSL, reason);
+	return -1;
+}
+
+/* Is this the call that was to be repeated? */
+static bool is_repeated(const struct stream *s, const uint8_t *buf, size_t len)
+{
+	return len >= s->write_len &&
+	       (buf == s->write_buf ||
+		SSL_get_mode(s->ssl) & SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+
+/* Not all of it is with the kernel: it is to be called again. */
+static int again(struct stream *s, const uint8_t *buf, size_t len, int error)
+{
+	s->write_buf = buf;
+	s->write_len = len;
+	s->budget = 0;
+	return stream_failed(s, error);
+}
+
+/* What may be held without waiting for the socket later. */
+static void look_for_room(struct stream *s)
+{
+	s->budget = min_size(hold_room(s->fd), HOLD_MAX);
+}
+
+/*
+ * Make room for a record of so many bytes: as much as is certain to go into the
+ * socket. With less than a record it is tried.
+ */
+static int make_room(struct stream *s, size_t wire_len)
+{
+	int error;
+
+	if (!hold_len(&s->out))
+		look_for_room(s);
+	if (hold_len(&s->out) + wire_len <= s->budget)
+		return 0;
+	error = hold_send(&s->out);
+	if (error)
+		return error;
+	look_for_room(s);
+	return 0;
+}
+
+static int put_all(struct stream *s, const uint8_t *buf, size_t len)
+{
+	const bool partly = SSL_get_mode(s->ssl) & SSL_MODE_ENABLE_PARTIAL_WRITE;
+	int ret;
+
+	while (s->write_done < len) {
+		size_t n = min_size(len - s->write_done, s->tx_max);
+
+		ret = make_room(s, seal_len(s->tx, n));
+		if (!ret)
+			ret = stream_put(s, RECORD_DATA, buf + s->write_done,
+					 n);
+		if (ret)
+			return ret;
+		s->write_done += n;
+		if (hold_len(&s->out) > s->budget)
+			ret = hold_send(&s->out);
+		if (ret || partly)
+			return ret;
+	}
+	return 0;
+}
+
+static int write_held(struct stream *s, const uint8_t *buf, size_t len,
+		      size_t *done)
+{
+	int ret = s->write_len || s->out.error ? hold_send(&s->out) : 0;
+
+	/* one that went out meanwhile counts, as it does with OpenSSL */
+	if (!ret && !(s->write_done && SSL_get_mode(s->ssl) &
+				       SSL_MODE_ENABLE_PARTIAL_WRITE))
+		ret = put_all(s, buf, len);
+	if (ret)
+		return again(s, buf, len, ret);
+	*done = s->write_done;
+	s->write_done = s->write_len = 0;
+	s->last = LAST_DONE;
+	return 1;
+}
+
+int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
+{
+	bool took;
+	int ret;
+
+	*done = 0;
+	if (SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN)
+		return refuse(s, SSL_R_PROTOCOL_IS_SHUTDOWN);
+	if (!claim_holds(&s->claim))
+		return stream_not_ours(s);
+	if (s->write_len && !is_repeated(s, buf, len))
+		return refuse(s, len < s->write_len ? SSL_R_BAD_LENGTH :
+						      SSL_R_BAD_WRITE_RETRY);
+	if (!s->write_len) {
+		ret = stream_before_data(s);
+		if (ret < 0)
+			return ret;
+	}
+	took = stream_hold(s);
+	ret = write_held(s, buf, len, done);
+	stream_unhold(s, took);
+	return ret;
+}
