@@ -143,8 +143,8 @@ static void in_parent(void)
 
 static void in_child(void)
 {
-	pthread_mutex_init(&lock, NULL);
 	go_on(true);
+	pthread_mutex_unlock(&lock);
 }
 
 /* ---- What is called ---------------------------------------------------- */

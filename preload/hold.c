@@ -45,6 +45,7 @@ void hold_start(bool gather)
 	holder_init(&holder_of_all);
 	holder_init(&hold_orphanage);
 	hold_pid_is_mine();
+	holder_main();
 	read_unsent_limit();
 	atomic_store(&gathers, gather);
 	/* cannot be registered: then a child would send again what is held */
@@ -136,6 +137,8 @@ static void send_now(struct holder *holder, struct held *h, struct holder *mine,
 	if (!holder_push(holder, h, why) && !pusher_ready())
 		held_wait(holder, h);
 	if (!h->owed) {
+		h->due = 0;
+		h->stuck = false;
 		held_release(h, mine, true);
 		return;
 	}
@@ -173,8 +176,10 @@ void hold_leave(struct held *h)
 	}
 	if (!h->refused)
 		h->owed = hold_len(h);
-	if (!h->owed)
+	if (!h->owed) {
 		h->due = 0;
+		h->stuck = false;
+	}
 	if (!hold_len(h))
 		held_release(h, mine, true);
 	else if (!h->owed)
@@ -236,42 +241,70 @@ uint8_t *hold_reserve(struct held *h, size_t len)
 	return fits ? h->bytes + h->end : NULL;
 }
 
+/* What does not change, or seldom. */
+static void ask_socket(int fd, int *segment, unsigned *limit)
+{
+	socklen_t len = sizeof(int);
+	int own = 0;
+
+	*limit = UINT_MAX;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, segment, &len) ||
+	    *segment <= 0) {
+		*segment = 0;
+		return;
+	}
+	len = sizeof(own);
+	if (getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &own, &len))
+		own = 0;
+	*limit = own ? (unsigned)own : unsent_limit;
+}
+
 /*
  * The kernel goes on to take bytes for as long as what is queued, with what it
  * needs itself, is less than the send buffer. It needs about 1,300 bytes for each
  * of its buffers, which has a full segment of data at least.
  */
-size_t hold_room(int fd)
+static size_t room_for(int fd, unsigned segment, unsigned limit)
 {
 	enum { OVERHEAD = 1536, MARGIN = 4096 };
 	uint32_t info[SK_MEMINFO_VARS];
-	socklen_t len = sizeof(int);
-	int segment, limit, unsent;
+	socklen_t len = sizeof(info);
 	uint64_t room;
+	int unsent;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, &len) ||
-	    segment <= 0)
-		return 0;
-	len = sizeof(info);
-	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) ||
+	if (!segment ||
+	    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) ||
 	    len < (SK_MEMINFO_WMEM_QUEUED + 1) * sizeof(info[0]))
 		return 0;
 	if ((uint64_t)info[SK_MEMINFO_WMEM_QUEUED] + MARGIN >=
 	    info[SK_MEMINFO_SNDBUF])
 		return 0;
 	room = info[SK_MEMINFO_SNDBUF] - info[SK_MEMINFO_WMEM_QUEUED] - MARGIN;
-	room = room * (unsigned)segment / ((unsigned)segment + OVERHEAD);
-
-	len = sizeof(limit);
-	if (getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &limit, &len))
-		limit = 0;
-	if (!limit)
-		limit = (int)unsent_limit;
-	if ((unsigned)limit >= INT_MAX)
+	room = room * segment / (segment + OVERHEAD);
+	if (limit >= INT_MAX)
 		return (size_t)room;
-	if (ioctl(fd, SIOCOUTQNSD, &unsent) || unsent >= limit)
+	if (ioctl(fd, SIOCOUTQNSD, &unsent) || unsent < 0 ||
+	    (unsigned)unsent >= limit)
 		return 0;
-	return min_size((size_t)room, (size_t)(limit - unsent));
+	return min_size((size_t)room, limit - (unsigned)unsent);
+}
+
+size_t hold_room(int fd)
+{
+	unsigned limit;
+	int segment;
+
+	ask_socket(fd, &segment, &limit);
+	return room_for(fd, (unsigned)segment, limit);
+}
+
+size_t hold_room_of(struct held *h)
+{
+	enum { OFTEN = 16 };
+
+	if (h->asked++ % OFTEN == 0)
+		ask_socket(h->fd, &h->segment, &h->limit);
+	return room_for(h->fd, (unsigned)h->segment, h->limit);
 }
 
 /* A send that fails for good: what was held is lost with the connection. */

@@ -58,6 +58,9 @@ struct held {
 	bool refused;  /* hold_send() has said so since hold_take() */
 	bool stuck;    /* the socket took less than is owed */
 	int error; /* -errno of a send that nobody was there to hear of */
+	/* of hold_room_of() */
+	unsigned asked, limit;
+	int segment;
 };
 
 /*
@@ -97,6 +100,9 @@ uint8_t *hold_reserve(struct held *h, size_t len);
  * (TCP_NOTSENT_LOWAT), no more than that.
  */
 size_t hold_room(int fd);
+/* The same with one system call, most of the time: what seldom changes is asked
+ * for now and then. */
+size_t hold_room_of(struct held *h);
 
 /*
  * Send what is held, now: 0 if all is with the kernel; -EAGAIN, -EINTR: some is
@@ -107,8 +113,8 @@ size_t hold_room(int fd);
  * A send on behalf of who slept, or of nobody, that fails drops what was held
  * and leaves its error in h->error, which the next hold_send() returns, once,
  * even if nothing is held (with a SIGPIPE if it is -EPIPE), and drops what was
- * added since. The kernel tells an error once: who receives meanwhile and is
- * told of an end finds in h->error why.
+ * added since. The kernel tells an error once: who receives meanwhile, between
+ * hold_take() and hold_leave(), and is told of an end finds in h->error why.
  */
 int hold_send(struct held *h);
 

@@ -112,8 +112,9 @@ void holder_flush(struct holder *holder, enum why why);
 /* Buffers: of BUFFER bytes, or of malloc(), by h->size. */
 void held_release(struct held *h, struct holder *holder, bool mine);
 uint8_t *buffer_new(struct holder *mine);
-void holder_free_buffers(struct holder *holder);
 
+/* This is the main thread, or the only one of a child. */
+void holder_main(void);
 void holders_prepare_fork(void);
 void holders_forked_parent(void);
 void holders_forked_child(void);
@@ -127,6 +128,11 @@ void pusher_wake(void);
 unsigned pusher_tick(void);
 uint64_t pusher_ticks(void);
 void pusher_forked(void);
+/*
+ * The main thread ends, and the process is to go on only until the last thread of
+ * the program does: so there is none of ours, and nothing is gathered any more.
+ */
+void pusher_end(void);
 
 /* ---- hold_end.c -------------------------------------------------------- */
 

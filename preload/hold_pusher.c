@@ -20,6 +20,8 @@ enum state { NONE, STARTING, RUNNING, FAILED };
 enum { IDLE_TICKS = 4, STUCK_TICKS = 8 };
 
 static _Atomic enum state state;
+static pthread_t thread; /* of ours */
+static atomic_bool to_end;
 static _Atomic unsigned asleep, tick;
 static _Atomic uint64_t ticks; /* that it was awake for */
 
@@ -108,7 +110,7 @@ static void doze(unsigned *listed)
 	bool stuck;
 
 	atomic_store(&asleep, 1);
-	if (!look(listed, &stuck))
+	if (!look(listed, &stuck) && !atomic_load(&to_end))
 		futex_wait(&asleep, 1, stuck ? STUCK_TICKS * TICK_NS : 0);
 	atomic_store(&asleep, 0);
 	if (stuck)
@@ -149,7 +151,7 @@ static void *push(void *arg)
 	bool stuck;
 
 	(void)arg;
-	for (;;) {
+	while (!atomic_load(&to_end)) {
 		futex_wait(&never, 0, TICK_NS);
 		do_tick();
 		each_second(&second);
@@ -166,12 +168,10 @@ static bool make_thread(void)
 	enum { STACK = 128 << 10 };
 	sigset_t all, before;
 	pthread_attr_t attr;
-	pthread_t thread;
 	int error;
 
 	if (pthread_attr_init(&attr))
 		return false;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -217,4 +217,19 @@ void pusher_forked(void)
 {
 	atomic_store(&state, NONE);
 	atomic_store(&asleep, 0);
+	atomic_store(&to_end, false);
+}
+
+void pusher_end(void)
+{
+	enum state running = RUNNING;
+
+	hold_no_more();
+	hold_drain_process(HOLD_END_MS);
+	if (!atomic_compare_exchange_strong(&state, &running, FAILED))
+		return;
+	atomic_store(&to_end, true);
+	pusher_wake();
+	pthread_join(thread, NULL);
+	hold_drain_process(HOLD_END_MS);
 }

@@ -16,6 +16,8 @@ static _Atomic(struct holder *) first = &holder_of_all;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool have_key;
+static pthread_key_t main_key;
+static bool have_main_key;
 
 enum {
 	/* the last but one, as the program's own destructors may write */
@@ -35,6 +37,8 @@ void holder_init(struct holder *holder)
 	list_init(&holder->stuck);
 }
 
+static void free_buffers(struct holder *holder);
+
 /* ---- A thread's -------------------------------------------------------- */
 
 static void thread_ends(void *arg)
@@ -45,13 +49,30 @@ static void thread_ends(void *arg)
 	hold_flush_mine();
 	if (++holder->rounds >= ROUNDS ||
 	    pthread_setspecific(key, holder)) {
-		holder_free_buffers(holder);
+		pthread_mutex_lock(&holder->lock);
+		free_buffers(holder);
+		pthread_mutex_unlock(&holder->lock);
 		hold_here = (struct hold_here){ 0 };
 		pthread_mutex_lock(&registry);
 		holder->used = false;
 		pthread_mutex_unlock(&registry);
 	}
 	section_leave(was);
+}
+
+static void main_ends(void *arg)
+{
+	(void)arg;
+	if (hold_is_mine())
+		pusher_end();
+}
+
+void holder_main(void)
+{
+	if (!have_main_key)
+		have_main_key = pthread_key_create(&main_key, main_ends) == 0;
+	if (have_main_key)
+		pthread_setspecific(main_key, &main_key);
 }
 
 static void make_key(void)
@@ -165,7 +186,8 @@ void held_release(struct held *h, struct holder *holder, bool mine)
 	h->size = 0;
 }
 
-void holder_free_buffers(struct holder *holder)
+/* With the lock. */
+static void free_buffers(struct holder *holder)
 {
 	while (holder->buffered)
 		munmap(holder->buffers[--holder->buffered], BUFFER);
@@ -330,22 +352,25 @@ void holders_forked_child(void)
 {
 	hold_pid_is_mine();
 	pusher_forked();
-	pthread_mutex_init(&registry, NULL);
+	holder_main();
+	pthread_mutex_unlock(&registry);
 	for each_holder(holder) {
 		if (holder->forking) {
 			forget(holder, &holder->fresh);
 			forget(holder, &holder->stuck);
+			if (holder != hold_here.mine)
+				free_buffers(holder);
+			pthread_mutex_unlock(&holder->lock);
 		} else {
 			holder_init(holder);
+			pthread_mutex_init(&holder->lock, NULL);
 		}
 		holder->forking = false;
-		pthread_mutex_init(&holder->lock, NULL);
 		if (holder == hold_here.mine)
 			continue;
 		holder->used = false;
 		atomic_store(&holder->current, NULL);
 		atomic_store(&holder->promised, 0);
-		holder_free_buffers(holder);
 	}
 	section_leave(hold_section.fork_was);
 }

@@ -14,15 +14,15 @@
 
 #define NEXT(name)                                                         \
 	({                                                                 \
-		static _Atomic(__typeof__(&name)) next;                    \
-		__typeof__(&name) found =                                  \
-			atomic_load_explicit(&next, memory_order_relaxed); \
-		if (!found) {                                              \
-			found = (__typeof__(&name))dlsym(RTLD_NEXT, #name); \
-			atomic_store_explicit(&next, found,                \
+		static _Atomic(__typeof__(&name)) next_;                   \
+		__typeof__(&name) it_ =                                    \
+			atomic_load_explicit(&next_, memory_order_relaxed); \
+		if (!it_) {                                                \
+			it_ = (__typeof__(&name))dlsym(RTLD_NEXT, #name);  \
+			atomic_store_explicit(&next_, it_,                 \
 					      memory_order_relaxed);       \
 		}                                                          \
-		found;                                                     \
+		it_;                                                       \
 	})
 
 #endif

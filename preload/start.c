@@ -2,11 +2,14 @@
 /*
  * The process begins, and ends. The environment is read now: programs clear it.
  */
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/secret.h"
 #include "claim.h"
+#include "endings.h"
 #include "guest.h"
 #include "hold.h"
 #include "tally.h"
@@ -21,8 +24,13 @@ static bool is_off(const char *name)
 __attribute__((constructor)) static void start(void)
 {
 	secret_keep_in_children(); /* claim.h has the rule */
-	claim_start();
-	hold_start(!is_off("ASYNCTLS_GATHER"));
 	tally_start();
+	tally_also(hold_counts);
+	hold_start(!is_off("ASYNCTLS_GATHER"));
+	hold_each_second = tally_look;
+	claim_start();
+	ends_also = tally_end;
+	ends_start();
+	pthread_atfork(NULL, NULL, tally_forked);
 	guest_start(!is_off("ASYNCTLS_DROPIN"));
 }

@@ -35,7 +35,7 @@ static int again(struct stream *s, const uint8_t *buf, size_t len, int error)
 /* What may be held without waiting for the socket later. */
 static void look_for_room(struct stream *s)
 {
-	s->budget = min_size(hold_room(s->fd), HOLD_MAX);
+	s->budget = min_size(hold_room_of(&s->out), HOLD_MAX);
 }
 
 /*
