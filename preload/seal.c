@@ -75,6 +75,19 @@ int seal_record(struct keygen *gen, struct engine *engine, uint64_t seq,
 	return submit(gen, engine, &op);
 }
 
+/* In a renegotiation a ChangeCipherSpec is sealed as any other record is. */
+static ssize_t parse_header(const struct record_format *format,
+			    const uint8_t *record)
+{
+	uint8_t header[RECORD_HEADER];
+	int alert;
+
+	memcpy(header, record, sizeof(header));
+	if (header[0] == RECORD_CHANGE_CIPHER_SPEC && !format->hides_type)
+		header[0] = RECORD_HANDSHAKE;
+	return record_parse_header(format, header, &alert);
+}
+
 int seal_open(struct keygen *gen, struct engine *engine, uint64_t seq,
 	      uint8_t *record, size_t len, struct opened *opened)
 {
@@ -87,10 +100,9 @@ int seal_open(struct keygen *gen, struct engine *engine, uint64_t seq,
 		.in_len = len - format->prefix,
 		.out = record + format->prefix,
 	};
-	ssize_t n;
-	int alert, ret;
+	ssize_t n = parse_header(format, record);
+	int ret;
 
-	n = record_parse_header(format, record, &alert);
 	if (n < 0)
 		return (int)n;
 	record_nonce(op.nonce, gen->iv,

@@ -303,7 +303,10 @@ static int bio_write(BIO *bio, const char *in, int len)
 	BIO_clear_retry_flags(bio);
 	if (!s)
 		return len;
-	if (s->shadow.stays && s->leaves && send_now(s, bio))
+	if (s->shadow.full)
+		BIO_set_retry_write(bio);
+	if (s->shadow.full ||
+	    (s->shadow.stays && s->leaves && send_now(s, bio)))
 		return -1;
 	to = bytes_reserve(out, (size_t)len);
 	if (!to) {

@@ -6,13 +6,41 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "next.h"
 #include "seal.h"
 
-static int refuse(struct stream *s, int reason)
+static int refuse(struct stream *s)
 {
 	s->last = LAST_DONE;
-	ERR_raise(ERR_LIB_SSL, reason);
+	ERR_raise(ERR_LIB_SSL, SSL_R_PROTOCOL_IS_SHUTDOWN);
 	return -1;
+}
+
+static int write_less(SSL *ssl)
+{
+	static const char two[2];
+
+	NEXT(SSL_write)(ssl, two, 2);
+	return NEXT(SSL_write)(ssl, two, 1);
+}
+
+static int write_other(SSL *ssl)
+{
+	static const char two[2], other[2];
+
+	NEXT(SSL_write)(ssl, two, 2);
+	return NEXT(SSL_write)(ssl, other, 2);
+}
+
+/* Have OpenSSL meet the same: it ends the connection. */
+static int refuse_retry(struct stream *s, bool less)
+{
+	int ret;
+
+	s->shadow.full = true;
+	ret = shadow_call(s, less ? write_less : write_other, false);
+	s->shadow.full = false;
+	return ret;
 }
 
 /* Is this the call that was to be repeated? */
@@ -104,12 +132,11 @@ int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
 
 	*done = 0;
 	if (SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN)
-		return refuse(s, SSL_R_PROTOCOL_IS_SHUTDOWN);
+		return refuse(s);
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
 	if (s->write_len && !is_repeated(s, buf, len))
-		return refuse(s, len < s->write_len ? SSL_R_BAD_LENGTH :
-						      SSL_R_BAD_WRITE_RETRY);
+		return refuse_retry(s, len < s->write_len);
 	if (!s->write_len) {
 		ret = stream_before_data(s);
 		if (ret < 0)

@@ -978,7 +978,7 @@ static void ahead(const struct way *way)
 
 	SSL_set_read_ahead(e.ssl, 1);
 	printf("\tahead %d\n", SSL_get_read_ahead(e.ssl));
-	peer_writes(&e, 20000);
+	peer_writes(&e, 9000);
 	peer_writes(&e, 100);
 	say_read(&e, 1000);
 	while (say_read(&e, 16384) > 0)
@@ -1058,7 +1058,10 @@ static void broken_pipe(const struct way *way)
 {
 	struct ends e = open_ends(way);
 
+	/* of what is held, an error is told by the next call */
 	shutdown(e.fd, SHUT_WR);
+	SSL_write(e.ssl, pattern(100000), 100000);
+	usleep(1);
 	say_write(&e, 0, 100000);
 	peer_reads(&e);
 	close_ends(&e);
