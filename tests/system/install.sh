@@ -40,9 +40,16 @@ has_soname() { readelf -d "$so" | grep -q 'SONAME.*libasynctls\.so\.0'; }
 has_static_library() { [[ -s $libdir/libasynctls.a ]]; }
 man_page_is_clean() {
 	local page
-	page=$(find "$prefix" -name 'asynctls.3*')
+	page=$(find "$prefix" -name "$1*" -path '*/man/*')
 	[[ $page ]] && ! MANROFFSEQ='' man --warnings -l "$page" 2>&1 \
 		>/dev/null | grep .
+}
+# ... which is where it was put, and not where the prefix is to be
+drop_in_is_found() {
+	local found=$libdir/libasynctls-openssl.so
+	"$prefix/bin/asynctls-run" env | grep -xF "LD_PRELOAD=$found" &&
+		! find "$prefix" -name 'libasynctls-openssl.*' |
+			grep -vxF "$found"
 }
 header_is_cxx() {
 	local compiler std
@@ -126,7 +133,12 @@ done
 check 'only asynctls_ symbols are exported' exports_only_its_prefix
 check 'the shared library has a soname' has_soname
 check 'the static library is there' has_static_library
-check 'the man page is there and without warnings' man_page_is_clean
+check 'the man page is there and without warnings' \
+	man_page_is_clean asynctls.3
+if [[ -e $build/preload/libasynctls-openssl.so ]]; then
+	check 'so is that of asynctls-run' man_page_is_clean asynctls-run.1
+	check 'which finds the library that it preloads' drop_in_is_found
+fi
 check 'the header is C++, too' header_is_cxx
 check "README's program is about 40 lines" program_is_short
 check "README's program builds with pkg-config" build_shared

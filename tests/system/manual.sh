@@ -1,7 +1,8 @@
 #!/bin/bash
 # usage: tests/system/manual.sh BUILD_DIR
 # Every call that the shared library exports is in the header and in the manual,
-# with the same prototype, and nothing else is. Prints TAP.
+# with the same prototype, and nothing else is; and asynctls-run has the options
+# that its manual has. Prints TAP.
 set -euo pipefail
 export LC_ALL=C
 
@@ -74,6 +75,19 @@ same() { diff "$tmp/$1" "$tmp/$2"; }
 none_missing() { ! comm -23 "$tmp/$1" "$tmp/$2" | grep .; }
 some() { (($(wc -l <"$tmp/exported") > 30)); }
 
+# What stands behind each option, too, in lower case.
+run_has() {
+	"$build/preload/asynctls-run" --help | sed 's/, /\n  /' |
+		tr '[:upper:]' '[:lower:]' |
+		sed -nE 's/^  (--[a-z-]+)( ([a-z]+) | |$).*/\1 \3/p' |
+		sed 's/ $//' | sort
+}
+run_explains() {
+	sed -nE 's/^\.It Fl -([a-z-]+)( Ar ([a-z]+))?/--\1 \3/p' \
+		"$root/man/asynctls-run.1" | sed 's/ $//'
+	printf -- '%s\n' --help --version
+}
+
 if [[ ! -e $library ]]; then
 	echo '1..0 # SKIP no shared library was built'
 	exit 0
@@ -90,5 +104,11 @@ check 'the header has what is exported' same exported header.names
 check 'the manual has the prototypes of the header' same header synopsis
 check 'its first lines name every call' same exported name
 check 'its text explains every call' none_missing exported explained
+if [[ -e $build/preload/asynctls-run ]]; then
+	run_has >"$tmp/run.has"
+	run_explains | sort >"$tmp/run.explained"
+	check 'asynctls-run has the options of its manual' \
+		same run.has run.explained
+fi
 echo "1..$count"
 ((failed == 0))
