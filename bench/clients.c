@@ -167,4 +167,7 @@ void clients_run(struct client *clients, size_t response, struct shared *shared)
 	shared->peer = cost_since(before);
 	report(&l, shared);
 	shared->bytes = l.count * response;
+	for (i = 0; i < options.conns; i++) /* responses that were cut off */
+		if (clients[i].got < response)
+			shared->bytes += clients[i].got;
 }

@@ -35,40 +35,48 @@ http {
 """
 
 
+def cpu_seconds(pid):
+	"""Of all its threads, in nanoseconds' precision."""
+	tasks = "/proc/%d/task" % pid
+	total = 0
+	for task in os.listdir(tasks):
+		with open("%s/%s/schedstat" % (tasks, task),
+				encoding="ascii") as stat:
+			total += int(stat.read().split()[0])
+	return total / 1e9
+
+
 class Server:
 	def __init__(self, name, process, port):
 		self.name, self.process, self.port = name, process, port
 
 	def cpu_seconds(self):
-		"""Of all its threads, in nanoseconds' precision."""
-		tasks = "/proc/%d/task" % self.process.pid
-		total = 0
-		for task in os.listdir(tasks):
-			with open("%s/%s/schedstat" % (tasks, task),
-					encoding="ascii") as stat:
-				total += int(stat.read().split()[0])
-		return total / 1e9
+		return cpu_seconds(self.process.pid)
 
 	def stop(self):
 		self.process.kill()
 		self.process.wait()
 
 
-def make_files(work, sizes):
-	os.mkdir(work + "/files")
+def make_more_files(work, sizes):
 	for size in sizes:
 		with open("%s/files/%d" % (work, size), "wb") as out:
 			out.write(os.urandom(size))
+
+
+def make_files(work, sizes):
+	os.mkdir(work + "/files")
+	make_more_files(work, sizes)
 	subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
 		"ec_paramgen_curve:P-256", "-nodes", "-keyout", work + "/key.pem",
 		"-out", work + "/cert.pem", "-days", "1", "-subj",
 		"/CN=localhost"], check=True, capture_output=True)
 
 
-def launch(name, command, port, work):
+def launch(name, command, port, work, cpu=0):
 	log = open("%s/%s.out" % (work, name), "w", encoding="utf-8")
 	process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-		stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
+		stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
 	for _ in range(100):
 		if process.poll() is not None:
 			break

@@ -8,6 +8,8 @@ import rich.table
 CELLS = {
 	"vm": (("gb_per_s", "%.4f"), ("cpu_s_per_gb", "%.1f")),
 	"bulk": (("gb_per_s", "%.2f"), ("cpu_s_per_gb", "%.2f")),
+	"drop-in": (("gb_per_s", "%.2f"), ("cpu_s_per_gb", "%.3f"),
+		("p99_us", "%.0f")),
 	"request": (("requests_per_s", "%.0f"), ("p50_us", "%.0f"),
 		("p99_us", "%.0f"), ("p99_9_us", "%.0f")),
 	"memory": (("idle_bytes", "%.0f"), ("active_bytes", "%.0f"),
@@ -16,6 +18,7 @@ CELLS = {
 LEGEND = {
 	"vm": "GB/s (least–most) · CPU s/GB",
 	"bulk": "GB/s (least–most) · CPU s/GB",
+	"drop-in": "GB/s (least–most) · CPU s/GB · p99 µs",
 	"request": "requests/s (least–most) · p50 · p99 · p99.9 µs",
 	"memory": "idle bytes · active bytes · taken over/s",
 }
