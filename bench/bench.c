@@ -103,6 +103,9 @@ static void help(void)
 	     "  --conns N       request, memory: connections (1)\n"
 	     "  --port N        fetch: of the server, on 127.0.0.1\n"
 	     "  --path P        fetch: the file, as HTTP names it\n"
+	     "  --wait          fetch: print \"ready\" before the clock runs, "
+	     "and\n"
+	     "                  wait for a line\n"
 	     "  --pairs N       send, both: threads on as many processors, "
 	     "the\n"
 	     "                  peer of each on the same one\n"
@@ -126,6 +129,7 @@ static const struct option flags[] = {
 	{ "conns", required_argument, NULL, 'N' },
 	{ "port", required_argument, NULL, 'o' },
 	{ "path", required_argument, NULL, 'a' },
+	{ "wait", no_argument, NULL, 'w' },
 	{ "pairs", required_argument, NULL, 'T' },
 	{ "cipher", required_argument, NULL, 'c' },
 	{ "version", required_argument, NULL, 'v' },
@@ -194,6 +198,9 @@ static void take_option(int flag)
 		break;
 	case 'a':
 		o->path = optarg;
+		break;
+	case 'w':
+		o->wait = true;
 		break;
 	case 'T':
 		o->pairs = (unsigned)parse_number("pairs", optarg, 1, 64);

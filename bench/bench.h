@@ -30,6 +30,7 @@ struct options {
 	unsigned conns;
 	unsigned port;    /* of somebody else's server */
 	const char *path; /* to ask it for */
+	bool wait;        /* before the clock runs, for who measures it */
 	unsigned pairs;   /* threads, each with a connection and its peer */
 	const struct cipher *cipher;
 	int version; /* 12 or 13 */

@@ -58,6 +58,11 @@ void fetch(struct shared *shared, struct cost *cost)
 		response = first_response(c[i].end, request);
 		client_seal(&c[i], request, strlen(request));
 	}
+	if (options.wait) {
+		puts("ready");
+		fflush(stdout);
+		getchar();
+	}
 	clients_run(c, response, shared);
 	*cost = shared->peer;
 }

@@ -259,14 +259,14 @@ def program(place, name, start, about, **options):
 
 def fetch(c, server, table, size, connections, ms):
 	return plan.Case("drop-in", table, dataclasses.replace(c.client,
-		name=server.name, server=server), ("fetch", "--cpu", "1", "--conns",
-		str(connections), "--nodelay", "--ms", str(ms), "--port",
-		str(server.port), "--path", "/%d" % size), plan.words(size), size,
+		name=server.name, server=server), ("fetch", "--wait", "--cpu",
+		"1", "--conns", str(connections), "--nodelay", "--ms", str(ms),
+		"--port", str(server.port), "--path", "/%d" % size), plan.words(size), size,
 		connections)
 
 
 def files(place, c, effort, about):
-	ms = 2 * effort.ms
+	ms = effort.ms
 	for name, start, sizes, options in (
 			("nginx", nginx, SIZES, {}),
 			("nginx, sendfile off", nginx, SIZES[1:3], {"sendfile": "off"}),
@@ -285,7 +285,7 @@ def files(place, c, effort, about):
 				few = 4 if size == BIG else 16
 				yield fetch(c, server, "Drop-in: files over HTTPS, "
 					"16 connections (64 MiB: 4), " + TLS, size,
-					few, 3 * ms // 2 if size == BIG else ms)
+					few, 2 * ms if size == BIG else ms)
 				if name == "nginx" and size == 4 * K:
 					yield fetch(c, server, "Drop-in: files of 4 KiB "
 						"over HTTPS, 100 connections, " + TLS,

@@ -12,25 +12,40 @@ class Failed(Exception):
 	pass
 
 
+def run_process(process, server, waits):
+	"""Returns what it printed, and the server's CPU time when it began."""
+	before = server.cpu_seconds() if server else 0
+	if waits and process.stdout.readline() == "ready\n":
+		before = server.cpu_seconds()	# without handshakes
+		process.stdin.write("\n")
+	out, err = process.communicate(timeout=PATIENCE)
+	if process.returncode:
+		lines = err.strip().splitlines() or ["exit status %d" %
+			process.returncode]
+		raise Failed(lines[0])
+	return out, before
+
+
 def run_once(case):
 	command = [*case.contender.prefix, case.contender.program,
 		*case.arguments, *case.contender.flags]
 	server = case.contender.server
-	before = server.cpu_seconds() if server else 0
 	try:
-		done = subprocess.run(command, capture_output=True, text=True,
-			timeout=PATIENCE, check=False)
+		with subprocess.Popen(command, stdin=subprocess.PIPE,
+				stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+				text=True) as process:
+			try:
+				out, before = run_process(process, server,
+					"--wait" in case.arguments)
+			except BaseException:
+				process.kill()
+				raise
 	except subprocess.TimeoutExpired:
 		raise Failed("no result within %d s" % PATIENCE) from None
 	except OSError as error:
 		raise Failed(str(error)) from None
-	if done.returncode:
-		lines = done.stderr.strip().splitlines() or ["exit status %d" %
-			done.returncode]
-		raise Failed(lines[0])
-	result = json.loads(done.stdout)
+	result = json.loads(out)
 	if server:
-		# The one to be measured: with handshakes, few beside the files.
 		used = server.cpu_seconds() - before
 		result.update(gb_per_s=result["bytes"] / result["wall_ns"],
 			cpu_s_per_gb=used * 1e9 / result["bytes"])

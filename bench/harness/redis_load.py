@@ -10,9 +10,9 @@ import os
 import subprocess
 
 
-def benchmark(args, test, requests):
+def benchmark(args, test, connections, requests):
 	done = subprocess.run(["redis-benchmark", "--tls", "--insecure", "-p",
-		str(args.port), "-c", "16", "-d", str(args.size), "-P",
+		str(args.port), "-c", str(connections), "-d", str(args.size), "-P",
 		str(args.pipeline), "-n", str(requests), "-t", test, "--csv"],
 		capture_output=True, text=True, check=False)
 	rows = list(csv.DictReader(done.stdout.splitlines()))
@@ -28,9 +28,9 @@ def main():
 		parser.add_argument("--" + name, type=int, required=True)
 	args = parser.parse_args()
 	os.sched_setaffinity(0, {1})
-	benchmark(args, "set", 1)	# what is got then
+	benchmark(args, "set", 1, 1)	# what is got then
 	n = args.requests
-	row = benchmark(args, "get", n)
+	row = benchmark(args, "get", 16, n)
 	rate = float(row["rps"])
 	print(json.dumps({
 		"contender": "redis-benchmark",
