@@ -226,7 +226,7 @@ static void trace(const char *loader, const char *path, int to)
 }
 
 /* A line is "\tlibssl.so.3 => /usr/lib/libssl.so.3 (0x...)". */
-static bool is_library(const char *line, const char *begin,
+static bool is_library(const char *line, const char *begin, const char *but,
 		       char name[NAME_MAX])
 {
 	const char *slash;
@@ -236,11 +236,11 @@ static bool is_library(const char *line, const char *begin,
 	slash = strrchr(name, '/');
 	if (slash)
 		memmove(name, slash + 1, strlen(slash));
-	return !strncmp(name, begin, strlen(begin));
+	return !strncmp(name, begin, strlen(begin)) && strcmp(name, but) != 0;
 }
 
 bool executable_loads(const char *loader, const char *path, const char *begin,
-	       char name[NAME_MAX])
+		      const char *but, char name[NAME_MAX])
 {
 	char line[PATH_MAX + NAME_MAX];
 	bool found = false;
@@ -256,7 +256,7 @@ bool executable_loads(const char *loader, const char *path, const char *begin,
 	close(pipes[1]);
 	f = fdopen(pipes[0], "r");
 	while (f && !found && fgets(line, sizeof(line), f))
-		found = is_library(line, begin, name);
+		found = is_library(line, begin, but, name);
 	if (f)
 		fclose(f);
 	if (child > 0)

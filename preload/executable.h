@@ -21,10 +21,11 @@ struct executable_facts {
 int executable_look(const char *path, struct executable_facts *facts);
 
 /*
- * The first library whose name begins so among those that the loader would load
- * for the program: into name. false: none, or the loader does not tell.
+ * The first library whose name begins so, but is not this one, among those that
+ * the loader would load for the program: into name. false: none, or the loader
+ * does not tell.
  */
 bool executable_loads(const char *loader, const char *path, const char *begin,
-	       char name[NAME_MAX]);
+		      const char *but, char name[NAME_MAX]);
 
 #endif

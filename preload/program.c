@@ -142,14 +142,6 @@ static const char *privileged(const char *path)
 
 /* ---- Programs ----------------------------------------------------------- */
 
-/* One that has both speaks to the new one, too. */
-static bool uses_old_openssl(const char *loader, const char *path,
-			     char library[NAME_MAX])
-{
-	return !executable_loads(loader, path, "libssl.so.3", library) &&
-	       executable_loads(loader, path, "libssl.so.", library);
-}
-
 static const char *object_to_program(const char *path,
 				     const struct executable_facts *elf)
 {
@@ -175,9 +167,10 @@ static const char *object_to_program(const char *path,
 		return say("%s has an OpenSSL inside: its own calls reach no "
 			   "library. Use a build that is linked with "
 			   "libssl.so.3", path);
-	if (uses_old_openssl(elf->loader, path, library))
+	if (executable_loads(elf->loader, path, "libssl.so.", "libssl.so.3",
+			     library))
 		return say("%s uses %s, and only OpenSSL 3 is known here. Use a "
-			   "build that is linked with libssl.so.3", path,
+			   "build that is linked with libssl.so.3 alone", path,
 			   library);
 	return NULL;
 }

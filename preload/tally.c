@@ -374,7 +374,8 @@ static void put_held(struct line *l)
 		{ "sends", h.sends },	    { "bytes", h.bytes },
 		{ "by_timer", h.by_timer }, { "by_sleep", h.by_sleep },
 		{ "by_limit", h.by_limit }, { "by_end", h.by_end },
-		{ "stuck", h.stuck },
+		{ "stuck", h.stuck },	    { "ticks", h.ticks },
+		{ "orphans", h.orphans },
 	};
 	size_t i;
 

@@ -207,7 +207,7 @@ check 'not one that stands in front of it' "$run" "$tmp/wrapper"
 check 'one with OpenSSL 1.1' fails 2 'uses libssl.so.1.1' "$run" "$tmp/old"
 check 'one with a library that has it' \
 	fails 2 'uses libssl.so.1.1' "$run" "$tmp/indirect"
-check 'not one with both' "$run" "$tmp/both"
+check 'even if it has OpenSSL 3, too' fails 2 'uses libssl.so.1.1' "$run" "$tmp/both"
 check 'one with musl' fails 2 'is linked with musl' "$run" "$tmp/musl"
 check 'one of 32 bits' fails 2 'of 32 bits' "$run" "$tmp/narrow"
 check 'one for another machine' \

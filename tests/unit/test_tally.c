@@ -142,7 +142,7 @@ static void a_process_without_connections_writes_nothing(void **state)
 
 static struct hold_counts some_held(void)
 {
-	return (struct hold_counts){ 1, 2, 3, 4, 5, 6, 7 };
+	return (struct hold_counts){ 1, 2, 3, 4, 5, 6, 7, 8, 9 };
 }
 
 static void count_each(void)
@@ -182,7 +182,8 @@ static void the_line_has_each_counter(void **state)
 		 "\"refused_fork\":9,"
 		 "\"declined\":{\"a reason\":2,\"another\":1},"
 		 "\"held\":{\"sends\":1,\"bytes\":2,\"by_timer\":3,"
-		 "\"by_sleep\":4,\"by_limit\":5,\"by_end\":6,\"stuck\":7}}\n",
+		 "\"by_sleep\":4,\"by_limit\":5,\"by_end\":6,\"stuck\":7,"
+		 "\"ticks\":8,\"orphans\":9}}\n",
 		 (int)pid, strtoull(since + 10, NULL, 10));
 	assert_string_equal(text, whole);
 }
