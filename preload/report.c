@@ -208,7 +208,6 @@ static const char *advice(const char *why)
 		{ "kTLS", "turn kTLS off: no Options = KTLS" },
 		{ "only TLS 1.2 and 1.3", "allow TLS 1.2 or 1.3 at both ends" },
 		{ "compression", "turn TLS compression off" },
-		{ "switched off", "unset ASYNCTLS_DROPIN, or leave out --off" },
 	};
 	size_t i;
 
@@ -253,10 +252,16 @@ static void print_trouble(FILE *to, const struct report *r)
 
 static void print_nothing(FILE *to)
 {
-	fputs("asynctls-run: no TLS connection of OpenSSL 3 was seen: does the "
-	      "program use another library,\n"
-	      "  or start its work with another environment (LD_PRELOAD "
-	      "unset), or as another user by setuid?\n", to);
+	const char *switched = getenv("ASYNCTLS_DROPIN");
+
+	if (switched && !strcmp(switched, "off"))
+		fputs("asynctls-run: ASYNCTLS_DROPIN is off: all connections "
+		      "stayed with OpenSSL\n", to);
+	else
+		fputs("asynctls-run: no TLS connection of OpenSSL 3 was seen: does the "
+		      "program use another library,\n  or start its work with "
+		      "another environment (LD_PRELOAD unset), or by setuid?\n",
+		      to);
 }
 
 static void print(FILE *to, const struct report *r)

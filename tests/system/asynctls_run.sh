@@ -429,4 +429,58 @@ from_now_on() {
 check 'adds up the last line of each process' adds_up
 check 'and with --stats what is new' from_now_on
 
+
+# ---- With the library --------------------------------------------------------
+
+# echo server NAME OPTIONS...: sets pid and port
+echo_server() { start "$1" "$echo" "${@:2}" server "$tmp/cert" "$tmp/key"; }
+client() { timeout 60 "$@" "$echo" client 127.0.0.1 "$port" 1000000; }
+tells() {
+	cat "$tmp/tells" "$tmp/said"
+	grep -qe "$1" "$tmp/tells"
+}
+counts() {
+	client "$run" --explain --log "$tmp/counts.log" >"$tmp/said" \
+		2>"$tmp/tells" || return
+	tells '^asynctls-run: 1 connection taken over by 1 process, 0 not$' &&
+		tells '^  sent 1.0 MB in [0-9]* records, with [0-9]* sends$' &&
+		tells '^  received 1.0 MB in ' && [ ! -s "$tmp/counts.log" ]
+}
+says_why_not() {
+	client "$run" --explain --log "$tmp/why.log" >"$tmp/said" \
+		2>"$tmp/tells" || return
+	tells '^asynctls-run: 0 connections taken over by 0 processes, 1 not:' &&
+		tells '^  1: a cipher suite with CBC' &&
+		tells 'have it choose AES-GCM' || return
+	cat "$tmp/why.log"
+	grep -qE '^asynctls: openssl_echo\[[0-9]+\]: a connection stays with '\
+'OpenSSL: a cipher suite with CBC' "$tmp/why.log"
+}
+says_that_it_is_off() {
+	client "$run" --explain --off >"$tmp/said" 2>"$tmp/tells" &&
+		tells 'ASYNCTLS_DROPIN is off'
+}
+# It answers when it has something to do.
+asked() {
+	client env >"$tmp/log2" 2>&1
+	cat "$tmp/log2" "$tmp/live.stats"
+	grep -q '"at":"now","taken":[1-9]' "$tmp/live.stats"
+}
+answers() {
+	start live "$run" --stats "$tmp/live.stats" "$echo" server "$tmp/cert" \
+		"$tmp/key" || return
+	client env || return
+	touch "$tmp/live.stats.now"
+	until_true 20 asked
+}
+echo=$build/tests/openssl_echo
+if [ -x "$echo" ] && nm -D --defined-only "$library" | grep -q ' SSL_read'; then
+	echo_server plain
+	check 'explains a connection that was taken over' counts
+	check 'or that all were to be left alone' says_that_it_is_off
+	echo_server cbc -c ECDHE-ECDSA-AES128-SHA
+	check 'explains one that was not, and logs the reason' says_why_not
+	check 'a server tells while it runs' answers
+fi
+
 finish
