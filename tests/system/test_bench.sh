@@ -60,6 +60,40 @@ done
 check gb_per_s asynctls both --context worker
 check gb_per_s asynctls send --cipher chacha20-poly1305
 check gb_per_s openssl send --version 1.2 --epoll
+
+# With --wait a client says when it is ready, and goes on when told to.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+	-keyout "$tmp/key" -out "$tmp/cert" -subj /CN=localhost 2>"$tmp/err"
+mkdir "$tmp/files"
+head -c 65536 /dev/zero >"$tmp/files/64K"
+"$1/examples/https-files" --root "$tmp/files" --cert "$tmp/cert" \
+	--key "$tmp/key" --port 0 >"$tmp/server" 2>"$tmp/err" &
+server=$!
+trap 'kill $server; rm -rf "$tmp"' EXIT
+for ((i = 0; i < 200; i++)); do
+	grep -q '^listening' "$tmp/server" && break
+	sleep 0.1
+done
+fetch=("$programs/bench-openssl" fetch --wait --conns 2 --path /64K --ms 300
+	--cpu 0 --port "$(sed -n 's/^listening on .*://p' "$tmp/server")")
+mkfifo "$tmp/go"
+timeout 60 "${fetch[@]}" <"$tmp/go" >"$tmp/out" 2>"$tmp/err" &
+client=$!
+exec 8>"$tmp/go"
+for ((i = 0; i < 200; i++)); do
+	grep -q '^ready' "$tmp/out" && break
+	sleep 0.1
+done
+sleep 0.5
+[[ $(cat "$tmp/out") == ready ]] || die 'fetch --wait did not wait'
+echo >&8
+wait $client || die 'fetch --wait: failed'
+sed 1d "$tmp/out" | python3 -c 'import json, sys
+result = json.load(sys.stdin)
+assert result["bytes"] >= 65536 and result["requests_per_s"] > 0, result' ||
+	die 'fetch --wait: wrong result'
+echo 'ok: fetch --wait'
+
 refused 'no workload' plain everything
 refused 'which workload' plain
 refused '--size wants' plain send --size 0
