@@ -2,6 +2,7 @@
 """Unmodified programs with the drop-in, and without."""
 
 import dataclasses
+import glob
 import json
 import os
 import pwd
@@ -105,6 +106,13 @@ class Absent(Exception):
 	"""A program that is not installed, or does not start."""
 
 
+def of_ended(pid):
+	"""CPU time of its children that have ended."""
+	with open("/proc/%d/stat" % pid, encoding="utf-8") as stat:
+		fields = stat.read().rpartition(")")[2].split()
+	return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 class Tree(servers.Server):
 	"""A server of several processes, which says at its end what it did."""
 
@@ -123,7 +131,8 @@ class Tree(servers.Server):
 					todo += map(int, children.read().split())
 
 	def cpu_seconds(self):
-		return sum(servers.cpu_seconds(pid) for pid in self.pids())
+		return sum(servers.cpu_seconds(pid) + of_ended(pid)
+			for pid in self.pids())
 
 	def stop(self):
 		self.process.send_signal(signal.SIGTERM)
@@ -148,7 +157,9 @@ class Tree(servers.Server):
 
 
 def find(program):
-	found = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
+	"""Debian has PostgreSQL's in a directory for each version."""
+	more = ["/usr/sbin", *glob.glob("/usr/lib/postgresql/*/bin")]
+	found = shutil.which(program, path=":".join([os.environ["PATH"], *more]))
 	if not found:
 		raise Absent("%s is not installed" % program)
 	return found
@@ -244,6 +255,38 @@ def redis(place, name, dropin):
 		"--dir", "{dir}"])
 
 
+def database(place, name, dropin):
+	"""Not for root, and it wants to own what it reads."""
+	for tool in ("postgres", "pgbench", "initdb", "setpriv"):
+		find(tool)
+	data = "%s/data-%d" % (place.work, len(place.running))
+	become = []
+	if os.getuid() == 0:
+		user = pwd.getpwnam("postgres")
+		become = ["setpriv", "--reuid", str(user.pw_uid), "--regid",
+			str(user.pw_gid), "--clear-groups"]
+	os.mkdir(data)
+	for name_of in ("cert.pem", "key.pem"):
+		copy = shutil.copy("%s/%s" % (place.work, name_of), place.work +
+			"/pg-" + name_of)
+		os.chmod(copy, 0o600)
+		if become:
+			os.chown(copy, user.pw_uid, user.pw_gid)
+			os.chown(data, user.pw_uid, user.pw_gid)
+	done = subprocess.run([*become, find("initdb"), "-D", data, "-A", "trust",
+		"-U", "bench", "-N"], capture_output=True, text=True, check=False,
+		cwd="/")
+	if done.returncode:
+		raise Absent("initdb: " + done.stderr.strip()[-200:])
+	settings = {"port": "{port}", "listen_addresses": "127.0.0.1",
+		"unix_socket_directories": "", "ssl": "on", "fsync": "off",
+		"ssl_cert_file": place.work + "/pg-cert.pem",
+		"ssl_key_file": place.work + "/pg-key.pem",
+		"ssl_min_protocol_version": "TLSv1.3"}
+	return place.start(name, dropin, [*become, find("postgres"), "-D", data,
+		*("--%s=%s" % setting for setting in settings.items())])
+
+
 def program(place, name, start, about, **options):
 	"""Both of it; none if one does not start."""
 	try:
@@ -311,10 +354,26 @@ def values(place, c, effort, about):
 					plan.words(size), pipeline), size, pipeline)
 
 
+def rows(place, c, effort, about):
+	"""pgbench, each transaction being a row of this size."""
+	load = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+		"pg_load.py")
+	both = [] if effort.quick else program(place, "PostgreSQL", database, about)
+	for size, per_ms in ((K, 12), (16 * K, 10), (K * K, 1)):
+		for server in both:
+			yield plan.Case("drop-in", "Drop-in: pgbench, a row at a time, "
+				"4 connections, " + TLS, dataclasses.replace(c.client,
+				name=server.name, server=server, program=load),
+				("--port", str(server.port), "--size", str(size),
+				"--requests", str(effort.ms * per_ms)),
+				plan.words(size), size, 4)
+
+
 def cases(place, c, effort, about):
 	servers.make_more_files(place.work, SIZES)
 	yield from files(place, c, effort, about)
 	yield from values(place, c, effort, about)
+	yield from rows(place, c, effort, about)
 
 
 # ---- Goals -------------------------------------------------------------------
