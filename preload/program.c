@@ -142,6 +142,15 @@ static const char *privileged(const char *path)
 
 /* ---- Programs ----------------------------------------------------------- */
 
+static bool is_loader(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && (!strncmp(slash, "/ld-linux", 9) ||
+			 !strncmp(slash, "/ld64.so.", 9) ||
+			 !strcmp(slash, "/ld.so"));
+}
+
 static const char *object_to_program(const char *path,
 				     const struct executable_facts *elf)
 {
@@ -155,6 +164,8 @@ static const char *object_to_program(const char *path,
 			   "(number %u in its ELF header). Install libasynctls "
 			   "for that machine, or the program for this one",
 			   path, elf->bits, elf->machine);
+	if (!*elf->loader && is_loader(path))
+		return NULL; /* of whatever its arguments name */
 	if (!*elf->loader)
 		return say("%s is linked statically: nothing can stand in front "
 			   "of what is inside. Use a build that is linked with "

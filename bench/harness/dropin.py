@@ -215,10 +215,22 @@ def nginx_program(place):
 	return done.stdout.strip()
 
 
-def nginx(place, name, dropin, sendfile="on", buffer="16k", ssl="ssl", cpu=0):
-	return place.start(name, dropin, [nginx_program(place), "-c", "{dir}/conf",
-		"-e", "{dir}/nginx.log"], NGINX, cpu, sendfile=sendfile,
-		buffer=buffer, ssl=ssl)
+def nginx(place, name, dropin, sendfile="on", buffer="16k", ssl="ssl", cpu=0,
+		loader=()):
+	return place.start(name, dropin, [*loader, nginx_program(place), "-c",
+		"{dir}/conf", "-e", "{dir}/nginx.log"], NGINX, cpu,
+		sendfile=sendfile, buffer=buffer, ssl=ssl)
+
+
+def newer(place, name, dropin, loader):
+	"""nginx with Debian 13's OpenSSL, other libraries being this Debian's."""
+	if not loader:
+		raise Absent("there is no OpenSSL 3.5")
+	ours = [os.path.dirname(line.split()[2]) for line in subprocess.run(
+		["ldd", nginx_program(place)], capture_output=True, text=True,
+		check=False).stdout.splitlines() if "libssl" in line]
+	return nginx(place, name, dropin, loader=[*loader[:-1],
+		":".join([loader[-1], *ours])])
 
 
 def lighttpd(place, name, dropin):
@@ -310,11 +322,14 @@ def fetch(c, server, table, size, connections, ms):
 
 def files(place, c, effort, about):
 	ms = effort.ms
+	loader = c.new_openssl[0].prefix if c.new_openssl else ()
 	for name, start, sizes, options in (
 			("nginx", nginx, SIZES, {}),
 			("nginx, sendfile off", nginx, SIZES[1:3], {"sendfile": "off"}),
 			("nginx, ssl_buffer_size 4k", nginx, SIZES[1:],
 				{"buffer": "4k"}),
+			("nginx, OpenSSL 3.5", newer, SIZES[1:3],
+				{"loader": loader}),
 			("lighttpd", lighttpd, SIZES[:3], {}),
 			("HAProxy", haproxy, SIZES[:3], {}),
 			("Apache", apache, SIZES[:3], {})):
@@ -386,6 +401,8 @@ GOALS = {	# CPU time per GB: program, connections or pipeline, size
 	("nginx", 4, BIG): .45,
 	("nginx, sendfile off", 16, 64 * K): .45,
 	("nginx, sendfile off", 16, K * K): .45,
+	("nginx, OpenSSL 3.5", 16, 64 * K): .45,
+	("nginx, OpenSSL 3.5", 16, K * K): .45,
 	("nginx, ssl_buffer_size 4k", 16, 64 * K): .25,
 	("nginx, ssl_buffer_size 4k", 16, K * K): .25,
 	("nginx, ssl_buffer_size 4k", 4, BIG): .25,

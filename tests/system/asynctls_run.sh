@@ -219,6 +219,9 @@ check 'a script that has no first line is for the shell' \
 	exits 6 "$run" "$tmp/plain"
 check 'a script that is its own interpreter ends' exits 126 "$run" "$tmp/loop"
 check 'a script is run' prints hello "$run" "$tmp/python" hello
+check 'the loader is run, as a program' exits 5 "$run" \
+	"$(readelf -l "$tmp/hello" | sed -n 's/.*interpreter: \(.*\)\]/\1/p')" \
+	"$tmp/hello" x 5
 check 'a damaged file is left to the kernel' "$run" "$tmp/damaged" </dev/null
 
 # ---- Privileges --------------------------------------------------------------
