@@ -1,0 +1,243 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""nginx: files, upstreams, uploads, HTTP/2, certificates, suites."""
+from nginx import Nginx, curl
+from trial import Failure, Trial, write_files
+from wire import TLS12, TLS13, Wire, digest, file_digest, request
+
+SIZES = [0, 1, 4096, 16383, 16384, 16385, 1 << 20, 64 << 20]
+LOCATIONS = """
+        location /proxy/ {
+            proxy_pass https://upstream/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_ssl_verify on;
+            proxy_ssl_name localhost;
+            proxy_ssl_trusted_certificate @DIR@/ca.crt;
+        }
+        location /unbuffered/ {
+            proxy_pass https://upstream/;
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_http_version 1.1;
+        }
+        location /put/ {
+            dav_methods PUT;
+            client_body_in_file_only clean;
+            root @DIR@/side;
+        }
+        location /verified {
+            default_type text/plain;
+            return 200 "$ssl_client_verify $ssl_client_s_dn\\n";
+        }
+        location /proxy/put/ {
+            proxy_pass https://upstream/put/;
+        }
+"""
+SERVERS = {
+    "upstream": ("", """
+        location /put/ { dav_methods PUT; root @DIR@/side; }
+        """),
+    "main": ("http2", LOCATIONS),
+    "small": ("", "sendfile off; ssl_buffer_size 4k;" + LOCATIONS),
+    "sendfile": ("", "sendfile on; sendfile_max_chunk 1m;" + LOCATIONS),
+    "optional": ("", "ssl_verify_client optional;" + LOCATIONS),
+    "required": ("", "ssl_verify_client on;" + LOCATIONS),
+}
+HTTP = """
+    ssl_client_certificate @DIR@/ca.crt;
+    upstream upstream { server @ADDRESS@:@upstream@; keepalive 4; }
+"""
+SUITES = {
+    "1.3": ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+            "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_CCM_SHA256",
+            "TLS_AES_128_CCM_8_SHA256"],
+    "1.2": ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-CCM",
+            "ECDHE-ECDSA-AES256-CCM", "ECDHE-ECDSA-AES128-CCM8",
+            "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-SHA"],
+}
+
+
+class Scenario:
+    def __init__(self, side):
+        self.side = side
+        self.files = side.trial.dir / "files"
+        place = side.trial.dir / "side"  # where uploads go
+        if place.is_symlink():
+            place.unlink()
+        place.symlink_to(side.dir)
+        (side.dir / "put").mkdir()
+        (side.dir / "put").chmod(0o777)
+        self.nginx = Nginx(side, SERVERS, http=HTTP)
+
+    # ---- What is checked ---------------------------------------------------
+
+    def fetched(self, server, paths, *words):
+        """Those paths on one connection: their heads, and that bodies are
+        right."""
+        head = self.side.dir / "head"
+        args = ["-D", head]
+        for number, path in enumerate(paths):
+            args += ["-o", self.side.dir / f"body.{number}",
+                     self.nginx.url(server, path)]
+        made = curl(self.side, *args, "-w", "%{num_connects} ", *words)
+        for number, path in enumerate(paths):
+            body = self.side.dir / f"body.{number}"
+            want = self.files / path.split("/")[-1]
+            if not body.exists():  # curl makes none for nothing
+                body.touch()
+            if file_digest(body) != file_digest(want):
+                raise Failure(f"{path}: wrong bytes")
+            body.unlink()
+        lines = head.read_text().splitlines()
+        return [made] + [line for line in lines
+                         if not line.lower().startswith("date:")]
+
+    def suite(self, version, suite):
+        words = ["--tlsv1.2", "--tls-max", version]
+        words += ["--tls13-ciphers" if version == "1.3" else "--ciphers",
+                  suite if version == "1.3" else f"{suite}:@SECLEVEL=0"]
+        return self.fetched("main", ["16385", "1048576", "1"], *words)
+
+    def records(self, server, version, path):
+        """The records that come, and how their connection ends."""
+        wire = Wire(self.nginx.port[server], version)
+        wire.send(request(path, "Connection: close\r\n"))
+        head, got = wire.answer()
+        if got != file_digest(self.files / path.split("/")[-1]):
+            raise Failure(f"{path}: wrong bytes")
+        end = wire.how_it_ends()
+        return head + wire.records + [end]
+
+    def pipelined(self, server, count=60):
+        """Requests in few records, cut anywhere."""
+        wire = Wire(self.nginx.port[server])
+        paths = ["/1", "/4096", "/16385", "/none", "/0"]
+        data = b"".join(request(path) for path in paths) * count
+        sealed = b""
+        for begin in range(0, len(data), 1000):
+            sealed += wire.sealed(data[begin:begin + 1000])
+        wire.socket.sendall(sealed)
+        answers = [wire.answer() for _ in range(count * len(paths))]
+        wire.close()
+        return answers
+
+    def with_finished(self, version):
+        """A request in one segment with the client's Finished."""
+        wire = Wire(self.nginx.port["main"], version, handshake=False)
+        wire.handshake(leave_finished=version == TLS13)
+        wire.send(request("/16385") * 2)
+        return wire.answer(), wire.answer(), wire.close()
+
+    def trickled(self):
+        """A record byte by byte."""
+        wire = Wire(self.nginx.port["main"])
+        for byte in wire.sealed(request("/4096")):
+            wire.socket.sendall(bytes([byte]))
+        return wire.answer(), wire.close()
+
+    def uploaded(self, server, path, size, *words):
+        """Up, and the file that came of it."""
+        name = self.files / str(size)
+        said = curl(self.side, "-T", name, self.nginx.url(server, path), "-w",
+                    "%{http_code} %{size_upload}\n", *words)
+        stored = self.side.dir / "put" / path.split("/")[-1]
+        if file_digest(stored) != file_digest(name):
+            raise Failure("wrong bytes arrived")
+        stored.unlink()
+        return said
+
+    def posted(self):
+        """A body to who wants none."""
+        return curl(self.side, "--http1.1", "--data-binary",
+                    f"@{self.files}/1048576",
+                    self.nginx.url("main", "verified"))
+
+    def ranges(self, *words):
+        out = self.side.dir / "range"
+        said = curl(self.side, "-o", out, "-w", "%{http_code}", *words,
+                    self.nginx.url("main", "1048576"))
+        data = out.read_bytes()
+        if data.startswith(b"\r\n--"):  # the boundary is a number of nginx's
+            data = data.replace(data[4:24], b"boundary")
+        return said, digest(data)
+
+    def certified(self, server, name, version, status=0):
+        words = ["--tlsv1.2", "--tls-max", version, "-w", "%{http_code}"]
+        if name:
+            words += ["--cert", self.side.trial.dir / f"{name}.crt", "--key",
+                      self.side.trial.dir / f"{name}.key"]
+        return curl(self.side, *words, self.nginx.url(server, "verified"))
+
+    def parallel(self):
+        """Streams of HTTP/2 at once, on one connection."""
+        words = ["--http2", "-Z", "--parallel-max", 20, "-w",
+                 "%{http_version} %{http_code} %{size_download}\n"]
+        names = [size for size in SIZES[:-1] for _ in range(4)]
+        for number, size in enumerate(names):
+            words += ["-o", self.side.dir / f"stream.{number}",
+                      self.nginx.url("main", f"{size}")]
+        said = curl(self.side, *words)
+        for number, size in enumerate(names):
+            stream = self.side.dir / f"stream.{number}"
+            if size and file_digest(stream) != file_digest(
+                    self.files / str(size)):
+                raise Failure(f"stream {number}: wrong bytes")
+        return sorted(said.splitlines())
+
+
+def scenario(side):
+    it = Scenario(side)
+    check = side.check
+    files = [str(size) for size in SIZES]
+    few = files[:-1] + files[:-1]
+    for server in ["main", "small", "sendfile"]:
+        for version in ["1.2", "1.3"]:
+            words = ["--http1.1", "--tls-max", version]
+            check(f"files of {server}, TLS {version}", it.fetched, server,
+                  files if version == "1.3" else few, *words)
+    check("files by HTTP/2", it.fetched, "main", files, "--http2")
+    check("streams of HTTP/2 at once", it.parallel)
+    for way in ["proxy/", "unbuffered/"]:
+        check(f"files of an upstream, {way}", it.fetched, "main",
+              [way + name for name in few + files[-1:]], "--http1.1")
+    check("an upstream by HTTP/2", it.fetched, "main",
+          ["proxy/" + name for name in few], "--http2")
+    for version, suites in SUITES.items():
+        for suite in suites:
+            check(suite, it.suite, version, suite)
+    for name, version in [("1.2", TLS12), ("1.3", TLS13)]:
+        for server in ["main", "small", "sendfile"]:
+            for path in ["/0", "/16385", "/1048576", "/proxy/16385"]:
+                check(f"records of {path}, {server}, TLS {name}", it.records,
+                      server, version, path)
+        check(f"a request with Finished, TLS {name}", it.with_finished, version)
+    check("requests in a pipeline", it.pipelined, "main")
+    check("and with small buffers", it.pipelined, "small")
+    check("a request byte by byte", it.trickled)
+    check("an upload", it.uploaded, "main", "put/a", 1 << 20, "--http1.1")
+    check("a large one", it.uploaded, "main", "put/b", 64 << 20, "--http1.1")
+    check("an upload by HTTP/2", it.uploaded, "main", "put/c", 1 << 20)
+    check("an upload to an upstream", it.uploaded, "main", "proxy/put/d",
+          1 << 20)
+    check("a body that nobody wants", it.posted)
+    for words in ["0-0", "1000-20000", "-16385", "0-0,5-70000,1048000-",
+                  "2000000-"]:
+        check(f"range {words}", it.ranges, "-r", words, "--http1.1")
+    for version in ["1.2", "1.3"]:
+        for server in ["optional", "required"]:
+            for name in [None, "client", "stranger"]:
+                check(f"certificate {name}, {server}, TLS {version}",
+                      it.certified, server, name, version)
+    check("it ends when told", it.nginx.master.stop)
+    check("the access log", it.nginx.access_log)
+    check("the error log", it.nginx.error_log, "warn")
+
+
+if __name__ == "__main__":
+    trial = Trial(["nginx", "curl", "openssl"], scenario,
+                  lambda trial: write_files(trial.dir / "files", SIZES))
+    trial.run()
+    trial.taken(at_least=100, declined="cipher")
+    trial.end()
