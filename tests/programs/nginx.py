@@ -107,7 +107,7 @@ class Nginx:
 
     def error_log(self, at_least="info"):
         """What can be compared of its error log"""
-        levels = ["info", "notice", "warn", "error", "crit", "alert", "emerg"]
+        levels = ["info", "warn", "error", "crit", "alert", "emerg"]
         levels = levels[levels.index(at_least):]
         kept = []
         for line in self.errors().splitlines():

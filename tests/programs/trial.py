@@ -179,10 +179,13 @@ class Side:
         """Keep what it returns, to be compared."""
         if name in self.values:
             raise Failure(f"two checks: {name}")
+        begin = time.monotonic()
         try:
             self.values[name] = what(*args, **named)
         except Exception:
             self.values[name] = Broken(traceback.format_exc())
+        if (took := time.monotonic() - begin) > 1:
+            print(f"# {self.name}: {name}: {took:.1f} s", flush=True)
         return self.values[name]
 
     def end(self):
