@@ -180,3 +180,16 @@ def digest(data):
 
 def file_digest(path):
     return digest(path.read_bytes())
+
+
+def plain_client(port, version=None, cert=None):
+    """An ordinary TLS socket."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if cert:
+        context.load_cert_chain(cert)
+    sock = socket.create_connection((ADDRESS, port), PATIENCE)
+    return context.wrap_socket(sock)
