@@ -4,7 +4,7 @@ import os
 import re
 import signal
 
-from trial import ADDRESS, Failure, free_port, until
+from trial import ADDRESS, free_port, until
 
 CONF = """
 daemon off;
@@ -78,9 +78,6 @@ class Nginx:
         path = f"/proc/{pid}/task/{pid}/children"
         return [int(word) for word in open(path).read().split()]
 
-    def url(self, name, path=""):
-        return f"https://{ADDRESS}:{self.port[name]}/{path}"
-
     def reload(self):
         """Workers of before may go on with what is under way."""
         before = self.workers()
@@ -125,12 +122,3 @@ def plain(text, ports):
     text = re.sub(r"(client: \S+?)(:\d+)?,", r"\1,", text)
     return text
 
-
-def curl(side, *words, files=(), status=0):
-    """curl, which must end so; what it says with -w"""
-    got = side.run([side.trial.paths["curl"], "-sS", "--cacert",
-                    side.trial.dir / "ca.crt", "--max-time", 25, *words])
-    if got.returncode != status:
-        raise Failure(f"curl's status {got.returncode}, not {status}: "
-                      f"{got.stderr.decode()}")
-    return got.stdout.decode()

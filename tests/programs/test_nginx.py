@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """nginx: files, upstreams, uploads, HTTP/2, certificates, suites."""
-from nginx import Nginx, curl
+from nginx import Nginx
 from trial import Failure, Trial, write_files
-from wire import TLS12, TLS13, Wire, digest, file_digest, request
+from web import Web, curl
+from wire import TLS12, TLS13, file_digest
 
 SIZES = [0, 1, 4096, 16383, 16384, 16385, 1 << 20, 64 << 20]
 LOCATIONS = """
@@ -59,10 +60,8 @@ SUITES = {
 }
 
 
-class Scenario:
+class Scenario(Web):
     def __init__(self, side):
-        self.side = side
-        self.files = side.trial.dir / "files"
         place = side.trial.dir / "side"  # where uploads go
         if place.is_symlink():
             place.unlink()
@@ -70,29 +69,9 @@ class Scenario:
         (side.dir / "put").mkdir()
         (side.dir / "put").chmod(0o777)
         self.nginx = Nginx(side, SERVERS, http=HTTP)
+        super().__init__(side, self.nginx.port)
 
     # ---- What is checked ---------------------------------------------------
-
-    def fetched(self, server, paths, *words):
-        """Those paths on one connection: their heads, and that bodies are
-        right."""
-        head = self.side.dir / "head"
-        args = ["-D", head]
-        for number, path in enumerate(paths):
-            args += ["-o", self.side.dir / f"body.{number}",
-                     self.nginx.url(server, path)]
-        made = curl(self.side, *args, "-w", "%{num_connects} ", *words)
-        for number, path in enumerate(paths):
-            body = self.side.dir / f"body.{number}"
-            want = self.files / path.split("/")[-1]
-            if not body.exists():  # curl makes none for nothing
-                body.touch()
-            if file_digest(body) != file_digest(want):
-                raise Failure(f"{path}: wrong bytes")
-            body.unlink()
-        lines = head.read_text().splitlines()
-        return [made] + [line for line in lines
-                         if not line.lower().startswith("date:")]
 
     def suite(self, version, suite):
         words = ["--tlsv1.2", "--tls-max", version]
@@ -100,47 +79,10 @@ class Scenario:
                   suite if version == "1.3" else f"{suite}:@SECLEVEL=0"]
         return self.fetched("main", ["16385", "1048576", "1"], *words)
 
-    def records(self, server, version, path):
-        """The records that come, and how their connection ends."""
-        wire = Wire(self.nginx.port[server], version)
-        wire.send(request(path, "Connection: close\r\n"))
-        head, got = wire.answer()
-        if got != file_digest(self.files / path.split("/")[-1]):
-            raise Failure(f"{path}: wrong bytes")
-        end = wire.how_it_ends()
-        return head + wire.records + [end]
-
-    def pipelined(self, server, count=60):
-        """Requests in few records, cut anywhere."""
-        wire = Wire(self.nginx.port[server])
-        paths = ["/1", "/4096", "/16385", "/none", "/0"]
-        data = b"".join(request(path) for path in paths) * count
-        sealed = b""
-        for begin in range(0, len(data), 1000):
-            sealed += wire.sealed(data[begin:begin + 1000])
-        wire.socket.sendall(sealed)
-        answers = [wire.answer() for _ in range(count * len(paths))]
-        wire.close()
-        return answers
-
-    def with_finished(self, version):
-        """A request in one segment with the client's Finished."""
-        wire = Wire(self.nginx.port["main"], version, handshake=False)
-        wire.handshake(leave_finished=version == TLS13)
-        wire.send(request("/16385") * 2)
-        return wire.answer(), wire.answer(), wire.close()
-
-    def trickled(self):
-        """A record byte by byte."""
-        wire = Wire(self.nginx.port["main"])
-        for byte in wire.sealed(request("/4096")):
-            wire.socket.sendall(bytes([byte]))
-        return wire.answer(), wire.close()
-
     def uploaded(self, server, path, size, *words):
         """Up, and the file that came of it."""
         name = self.files / str(size)
-        said = curl(self.side, "-T", name, self.nginx.url(server, path), "-w",
+        said = curl(self.side, "-T", name, self.url(server, path), "-w",
                     "%{http_code} %{size_upload}\n", *words)
         stored = self.side.dir / "put" / path.split("/")[-1]
         if file_digest(stored) != file_digest(name):
@@ -152,23 +94,14 @@ class Scenario:
         """A body to who wants none."""
         return curl(self.side, "--http1.1", "--data-binary",
                     f"@{self.files}/1048576",
-                    self.nginx.url("main", "verified"))
-
-    def ranges(self, *words):
-        out = self.side.dir / "range"
-        said = curl(self.side, "-o", out, "-w", "%{http_code}", *words,
-                    self.nginx.url("main", "1048576"))
-        data = out.read_bytes()
-        if data.startswith(b"\r\n--"):  # the boundary is a number of nginx's
-            data = data.replace(data[4:24], b"boundary")
-        return said, digest(data)
+                    self.url("main", "verified"))
 
     def certified(self, server, name, version, status=0):
         words = ["--tlsv1.2", "--tls-max", version, "-w", "%{http_code}"]
         if name:
             words += ["--cert", self.side.trial.dir / f"{name}.crt", "--key",
                       self.side.trial.dir / f"{name}.key"]
-        return curl(self.side, *words, self.nginx.url(server, "verified"))
+        return curl(self.side, *words, self.url(server, "verified"))
 
     def parallel(self):
         """Streams of HTTP/2 at once, on one connection."""
@@ -177,7 +110,7 @@ class Scenario:
         names = [size for size in SIZES[:-1] for _ in range(4)]
         for number, size in enumerate(names):
             words += ["-o", self.side.dir / f"stream.{number}",
-                      self.nginx.url("main", f"{size}")]
+                      self.url("main", f"{size}")]
         said = curl(self.side, *words)
         for number, size in enumerate(names):
             stream = self.side.dir / f"stream.{number}"
@@ -212,10 +145,11 @@ def scenario(side):
             for path in ["/0", "/16385", "/1048576", "/proxy/16385"]:
                 check(f"records of {path}, {server}, TLS {name}", it.records,
                       server, version, path)
-        check(f"a request with Finished, TLS {name}", it.with_finished, version)
+        check(f"a request with Finished, TLS {name}", it.with_finished,
+              "main", version)
     check("requests in a pipeline", it.pipelined, "main")
     check("and with small buffers", it.pipelined, "small")
-    check("a request byte by byte", it.trickled)
+    check("a request byte by byte", it.trickled, "main")
     check("an upload", it.uploaded, "main", "put/a", 1 << 20, "--http1.1")
     check("a large one", it.uploaded, "main", "put/b", 64 << 20, "--http1.1")
     check("an upload by HTTP/2", it.uploaded, "main", "put/c", 1 << 20)
@@ -224,7 +158,7 @@ def scenario(side):
     check("a body that nobody wants", it.posted)
     for words in ["0-0", "1000-20000", "-16385", "0-0,5-70000,1048000-",
                   "2000000-"]:
-        check(f"range {words}", it.ranges, "-r", words, "--http1.1")
+        check(f"range {words}", it.ranges, "main", "-r", words, "--http1.1")
     for version in ["1.2", "1.3"]:
         for server in ["optional", "required"]:
             for name in [None, "client", "stranger"]:

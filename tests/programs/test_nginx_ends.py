@@ -3,13 +3,13 @@
 """nginx: reload, ends of all kinds, sessions, KeyUpdates, wrong records."""
 import os
 import signal
-import socket
 import time
 
 from nginx import Nginx
 from s_client import s_client
 from trial import Failure, Trial, until, write_files
-from wire import TLS12, TLS13, Wire, digest, file_digest, request
+from web import Web
+from wire import TLS12, TLS13, digest, file_digest, request
 
 SIZES = [0, 4096, 16385, 1 << 20, 16 << 20]
 BIG = str(16 << 20)
@@ -22,14 +22,10 @@ SERVERS = {
 }
 
 
-class Scenario:
+class Scenario(Web):
     def __init__(self, side):
-        self.side = side
-        self.files = side.trial.dir / "files"
         self.nginx = Nginx(side, SERVERS)
-
-    def wire(self, *args, server="main", **named):
-        return Wire(self.nginx.port[server], *args, **named)
+        super().__init__(side, self.nginx.port)
 
     def right(self, name, got):
         if got != file_digest(self.files / name):
@@ -37,7 +33,7 @@ class Scenario:
 
     def works(self):
         """A new connection does."""
-        wire = self.wire()
+        wire = self.wire("main")
         head, got = wire.get("/16385")
         self.right("16385", got)
         wire.close()
@@ -47,7 +43,7 @@ class Scenario:
         """Slow ones, under way."""
         wires = []
         for number in range(count):
-            wire = self.wire([TLS12, TLS13][number % 2], window=65536)
+            wire = self.wire("main", [TLS12, TLS13][number % 2], window=65536)
             wire.send(request(f"/{BIG}"))
             wire.begun = wire.read_exactly(100000)
             wires.append(wire)
@@ -74,7 +70,7 @@ class Scenario:
         return head, ends
 
     def quit(self):
-        idle = self.wire()
+        idle = self.wire("main")
         idle.get("/4096")
         wires = self.downloads(4)
         os.kill(self.nginx.master.pid, signal.SIGQUIT)
@@ -83,35 +79,10 @@ class Scenario:
 
     # ---- How clients end ---------------------------------------------------
 
-    def half_closed(self, version):
-        """A request, and close_notify with it."""
-        wire = self.wire(version)
-        wire.tls.write(request("/1048576"))
-        wire.close_notify()
-        return wire.how_it_ends()
-
-    def finished_writing(self, version, notify):
-        """... and FIN; or FIN alone."""
-        wire = self.wire(version)
-        wire.get("/4096")
-        if notify:
-            wire.close_notify()
-        wire.socket.shutdown(socket.SHUT_WR)
-        return wire.how_it_ends()
-
-    def truncated(self, version):
-        """Half a record, and FIN."""
-        wire = self.wire(version)
-        wire.get("/4096")
-        sealed = wire.sealed(request("/16385"))
-        wire.socket.sendall(sealed[:len(sealed) // 2])
-        wire.socket.shutdown(socket.SHUT_WR)
-        return wire.how_it_ends()
-
     def resets(self, count=20):
         """In the midst of answers; others never notice."""
         for number in range(count):
-            wire = self.wire([TLS12, TLS13][number % 2], window=16384)
+            wire = self.wire("main", [TLS12, TLS13][number % 2], window=16384)
             wire.send(request(f"/{BIG}") * 2)
             if number % 3:
                 wire.read_exactly(50000)
@@ -130,10 +101,10 @@ class Scenario:
         read."""
         said = "timed out) while sending response to client"
         before = self.nginx.errors().count(said)
-        silent = self.wire(version, server="hasty")
-        between = self.wire(version, server="hasty")
+        silent = self.wire("hasty", version)
+        between = self.wire("hasty", version)
         between.get("/4096")
-        stuck = self.wire(version, server="hasty", window=16384)
+        stuck = self.wire("hasty", version, window=16384)
         stuck.send(request(f"/{BIG}"))
         started = time.monotonic()
         ends = [silent.how_it_ends(), between.how_it_ends()]
@@ -145,23 +116,6 @@ class Scenario:
         if size >= SIZES[-1]:
             raise Failure("it got all")
         return ends, kind
-
-    # ---- Wrong records -----------------------------------------------------
-
-    def tampered(self, version, begin=-1):
-        wire = self.wire(version)
-        wire.get("/4096")
-        sealed = bytearray(wire.sealed(request("/4096")))
-        sealed[begin] ^= 1
-        wire.socket.sendall(sealed)
-        return wire.how_it_ends()
-
-    def raw(self, version, data):
-        """Bytes that are no record of ours."""
-        wire = self.wire(version)
-        wire.get("/4096")
-        wire.socket.sendall(data)
-        return wire.how_it_ends()
 
     # ---- Sessions and messages ---------------------------------------------
 
@@ -243,25 +197,8 @@ class Scenario:
 def scenario(side):
     it = Scenario(side)
     check = side.check
-    head = b"\x17\x03\x03"
     for name, version in [("1.2", TLS12), ("1.3", TLS13)]:
-        check(f"half-closed, TLS {name}", it.half_closed, version)
-        check(f"close_notify and FIN, TLS {name}", it.finished_writing, version,
-              True)
-        check(f"FIN, TLS {name}", it.finished_writing, version, False)
-        check(f"half a record, TLS {name}", it.truncated, version)
-        check(f"a tag that is wrong, TLS {name}", it.tampered, version)
-        check(f"a type that is wrong, TLS {name}", it.tampered, version, 0)
-        check(f"a version that is wrong, TLS {name}", it.tampered, version, 1)
-        for what, data in {
-                "a record that is too long": head + b"\x48\x01" + bytes(18433),
-                "one of 0 bytes": head + b"\x00\x00",
-                "one too short for a tag": head + b"\x00\x07" + bytes(7),
-                "a plaintext alert": b"\x15\x03\x03\x00\x02\x02\x28",
-                "change_cipher_spec": b"\x14\x03\x03\x00\x01\x01",
-                "no TLS at all": b"GET / HTTP/1.1\r\n\r\n",
-        }.items():
-            check(f"{what}, TLS {name}", it.raw, version, data)
+        it.all_ends("main", name, version, "/1048576")
         check(f"time-outs, TLS {name}", it.timed_out, version)
     for server in ["main", "sessions"]:
         for version in ["-tls1_2", "-tls1_3"]:

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -147,15 +148,16 @@ class Side:
                    if name in ["ASYNCTLS_CPU", "ASYNCTLS_GATHER"])
         return env
 
-    def start(self, argv, port=None, label="server", user=None, **more):
-        """Start it, and wait until it listens."""
+    def start(self, argv, port=None, label="server", plain=False, **more):
+        """Start it, and wait until it listens; plain: never the drop-in."""
         log = self.dir / f"{label}.log"
-        env = self.env(label) | more.pop("env", {})
+        env = environment() if plain else self.env(label)
+        env |= more.pop("env", {})
         with open(log, "ab") as out:
             process = subprocess.Popen(
                 [str(word) for word in argv], stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, env=env, user=user,
-                start_new_session=True, cwd=self.dir, **more)
+                stdout=out, stderr=out, env=env,
+                start_new_session=True, **({"cwd": self.dir} | more))
         running = Running(process, log)
         self.running.append(running)
         if port:
@@ -228,6 +230,7 @@ class Trial:
         if missing:
             print(f"1..0 # SKIP not found: {' '.join(missing)}")
             sys.exit(0)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="asynctls-"))
         self.dir.chmod(0o755)  # for programs that give up being root
 
