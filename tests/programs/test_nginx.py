@@ -90,7 +90,7 @@ class Scenario(Web):
         stored.unlink()
         return said
 
-    def posted(self):
+    def refused(self):
         """A body to who wants none."""
         return curl(self.side, "--http1.1", "--data-binary",
                     f"@{self.files}/1048576",
@@ -103,22 +103,6 @@ class Scenario(Web):
                       self.side.trial.dir / f"{name}.key"]
         return curl(self.side, *words, self.url(server, "verified"))
 
-    def parallel(self):
-        """Streams of HTTP/2 at once, on one connection."""
-        words = ["--http2", "-Z", "--parallel-max", 20, "-w",
-                 "%{http_version} %{http_code} %{size_download}\n"]
-        names = [size for size in SIZES[:-1] for _ in range(4)]
-        for number, size in enumerate(names):
-            words += ["-o", self.side.dir / f"stream.{number}",
-                      self.url("main", f"{size}")]
-        said = curl(self.side, *words)
-        for number, size in enumerate(names):
-            stream = self.side.dir / f"stream.{number}"
-            if size and file_digest(stream) != file_digest(
-                    self.files / str(size)):
-                raise Failure(f"stream {number}: wrong bytes")
-        return sorted(said.splitlines())
-
 
 def scenario(side):
     it = Scenario(side)
@@ -130,8 +114,7 @@ def scenario(side):
             words = ["--http1.1", "--tls-max", version]
             check(f"files of {server}, TLS {version}", it.fetched, server,
                   files if version == "1.3" else few, *words)
-    check("files by HTTP/2", it.fetched, "main", files, "--http2")
-    check("streams of HTTP/2 at once", it.parallel)
+    it.by_http2("main", SIZES)
     for way in ["proxy/", "unbuffered/"]:
         check(f"files of an upstream, {way}", it.fetched, "main",
               [way + name for name in few + files[-1:]], "--http1.1")
@@ -155,7 +138,7 @@ def scenario(side):
     check("an upload by HTTP/2", it.uploaded, "main", "put/c", 1 << 20)
     check("an upload to an upstream", it.uploaded, "main", "proxy/put/d",
           1 << 20)
-    check("a body that nobody wants", it.posted)
+    check("a body that nobody wants", it.refused)
     for words in ["0-0", "1000-20000", "-16385", "0-0,5-70000,1048000-",
                   "2000000-"]:
         check(f"range {words}", it.ranges, "main", "-r", words, "--http1.1")

@@ -136,6 +136,41 @@ class Web:
         wire.socket.sendall(data)
         return wire.how_it_ends()
 
+    def posted(self, server, path, size, *words):
+        """A body, and the same one back."""
+        name, out = self.files / str(size), self.side.dir / "posted"
+        said = curl(self.side, "--data-binary", f"@{name}", "-o", out, "-w",
+                    "%{http_code} %{size_upload} %{http_version}",
+                    self.url(server, path), *words)
+        if file_digest(out) != file_digest(name):
+            raise Failure("wrong bytes came back")
+        return said
+
+    def by_http2(self, server, sizes, prefix=""):
+        check = self.side.check
+        files = [f"{prefix}{size}" for size in sizes]
+        check(f"files by HTTP/2, {server}", self.fetched, server, files,
+              "--http2")
+        check(f"at once, {server}", self.parallel, server, files[:-1])
+
+    def parallel(self, server, paths):
+        """Streams of HTTP/2 at once, on one connection."""
+        words = ["--http2", "-Z", "--parallel-max", 20, "-w",
+                 "%{http_version} %{http_code} %{size_download}\n"]
+        paths = paths * 4
+        for number, path in enumerate(paths):
+            words += ["-o", self.side.dir / f"stream.{number}",
+                      self.url(server, path)]
+        said = curl(self.side, *words)
+        for number, path in enumerate(paths):
+            stream = self.side.dir / f"stream.{number}"
+            stream.touch()
+            if file_digest(stream) != file_digest(
+                    self.files / path.split("/")[-1]):
+                raise Failure(f"stream {number}: wrong bytes")
+            stream.unlink()
+        return sorted(said.splitlines())
+
     # ---- In one go -----------------------------------------------------------
 
     def all(self, server, sizes, prefix=""):
@@ -180,3 +215,16 @@ WRONG = {
     "another type": b"\x63\x03\x03\x00\x20" + bytes(32),
     "no TLS at all": b"GET / HTTP/1.1\r\n\r\n",
 }
+
+# A CGI that sends back what it is given.
+ECHO = """#!/bin/sh
+printf 'Content-Type: application/octet-stream\\r\\n'
+printf "Content-Length: $CONTENT_LENGTH\\r\\n\\r\\n"
+exec cat
+"""
+
+
+def write_echo(directory):
+    script = directory / "echo.sh"
+    script.write_text(ECHO)
+    script.chmod(0o755)

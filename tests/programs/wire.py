@@ -147,6 +147,8 @@ class Wire:
         except (ssl.SSLError, OSError) as error:
             return size, getattr(error, "reason", None) or type(error).__name__
         try:
+            # there are servers that wait for that
+            self.socket.shutdown(socket.SHUT_WR)
             rest = self.socket.recv(1)
         except OSError as error:
             return size, "close_notify", type(error).__name__
