@@ -49,7 +49,7 @@ class Nginx:
     """servers: name -> (options of listen, text); "@NAME@" in the text is the
     port of another one"""
 
-    def __init__(self, side, servers, workers=2, http=""):
+    def __init__(self, side, servers, workers=2, http="", plain=False):
         self.side = side
         self.dir = side.dir
         self.port = {name: free_port() for name in servers}
@@ -65,7 +65,8 @@ class Nginx:
         self.master = side.start(
             [side.trial.paths["nginx"], "-p", side.dir, "-e",
              side.dir / "error.log", "-c", self.conf],
-            port=list(self.port.values())[-1])
+            port=list(self.port.values())[-1], plain=plain,
+            label="nginx" if plain else "server")
         until("both workers run", lambda: len(self.workers()) == workers)
 
     def filled(self, text):

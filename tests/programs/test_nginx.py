@@ -79,17 +79,6 @@ class Scenario(Web):
                   suite if version == "1.3" else f"{suite}:@SECLEVEL=0"]
         return self.fetched("main", ["16385", "1048576", "1"], *words)
 
-    def uploaded(self, server, path, size, *words):
-        """Up, and the file that came of it."""
-        name = self.files / str(size)
-        said = curl(self.side, "-T", name, self.url(server, path), "-w",
-                    "%{http_code} %{size_upload}\n", *words)
-        stored = self.side.dir / "put" / path.split("/")[-1]
-        if file_digest(stored) != file_digest(name):
-            raise Failure("wrong bytes arrived")
-        stored.unlink()
-        return said
-
     def refused(self):
         """A body to who wants none."""
         return curl(self.side, "--http1.1", "--data-binary",

@@ -124,7 +124,8 @@ class Wire:
             data += got
         lines = data.decode().split("\r\n")[:-2]
         fields = dict(line.lower().split(": ", 1) for line in lines[1:])
-        kept = [line for line in lines if not line.startswith("Date:")]
+        kept = [line for line in lines
+                if not line.lower().startswith("date:")]
         return kept, int(fields.get("content-length", 0))
 
     def answer(self):
@@ -146,9 +147,11 @@ class Wire:
                 size += len(got)
         except (ssl.SSLError, OSError) as error:
             return size, getattr(error, "reason", None) or type(error).__name__
-        try:
-            # there are servers that wait for that
+        try:  # there are servers that wait for that
             self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        try:
             rest = self.socket.recv(1)
         except OSError as error:
             return size, "close_notify", type(error).__name__
