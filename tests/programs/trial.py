@@ -27,8 +27,7 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What scripts/deps has unpacked there, where it is not installed.
 UNPACKED = ROOT / "build" / "programs"
-PLACES = ["usr/sbin", "usr/bin", "sbin", "bin",
-          "usr/lib/postgresql/*/bin"]
+PLACES = ["usr/lib/postgresql/*/bin", "usr/sbin", "usr/bin", "sbin", "bin"]
 PATIENCE = 30  # seconds; nothing here takes more than a few
 
 
