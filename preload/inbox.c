@@ -40,9 +40,9 @@ static bool is_tcp(int fd)
 	       protocol == IPPROTO_TCP;
 }
 
-void inbox_init(struct inbox *in, int fd, bool ahead)
+void inbox_init(struct inbox *in, int fd, bool ahead, bool hides_type)
 {
-	*in = (struct inbox){ .fd = fd };
+	*in = (struct inbox){ .fd = fd, .hides_type = hides_type };
 	inbox_ahead(in, ahead);
 }
 
@@ -63,10 +63,10 @@ void inbox_free(struct inbox *in)
 }
 
 /* OpenSSL waits for no body behind any other. */
-static bool may_be_header(const uint8_t *header)
+static bool may_be_header(const struct inbox *in, const uint8_t *header)
 {
-	return header[0] >= RECORD_CHANGE_CIPHER_SPEC &&
-	       header[0] <= RECORD_DATA && header[1] == 3 && header[2] == 3 &&
+	return (header[0] == RECORD_DATA || !in->hides_type) &&
+	       header[1] == 3 && header[2] == 3 &&
 	       ((size_t)header[3] << 8 | header[4]) <= RECORD_BODY_MAX;
 }
 
@@ -77,7 +77,7 @@ static size_t front_len(const struct inbox *in, size_t at)
 
 	if (in->end - at < RECORD_HEADER)
 		return 0;
-	if (!may_be_header(header))
+	if (!may_be_header(in, header))
 		return RECORD_HEADER;
 	return RECORD_HEADER + ((size_t)header[3] << 8 | header[4]);
 }

@@ -29,13 +29,15 @@ enum inbox_how { INBOX_PEEK, INBOX_AHEAD, INBOX_EXACT };
 struct inbox {
 	int fd;
 	enum inbox_how how;
+	bool hides_type;
 	uint8_t *bytes;	   /* NULL: nothing is here */
 	size_t start, end; /* what was not read yet */
 	size_t owed; /* the last so many up to end are in the socket, too */
 	size_t usual; /* length of a record: the last one's */
 };
 
-void inbox_init(struct inbox *in, int fd, bool ahead);
+/* hides_type: all records are of type application_data, as with TLS 1.3. */
+void inbox_init(struct inbox *in, int fd, bool ahead, bool hides_type);
 void inbox_free(struct inbox *in);
 /* The program wants to read ahead from now on, or not to. */
 void inbox_ahead(struct inbox *in, bool ahead);
@@ -52,10 +54,12 @@ void inbox_pass(struct inbox *in, size_t len);
 /* What inbox_record() gave is no longer needed, nor is it in the way. */
 void inbox_rest(struct inbox *in);
 
-/* Has the start of a record been taken out of the socket, or more? */
-static inline bool inbox_has(const struct inbox *in)
+/* Bytes that have been taken out of the socket: the start of a record, or more. */
+static inline size_t inbox_has(const struct inbox *in)
 {
-	return in->end - in->start > in->owed;
+	size_t len = in->end - in->start;
+
+	return len > in->owed ? len - in->owed : 0;
 }
 
 #endif

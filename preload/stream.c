@@ -40,7 +40,8 @@ struct stream *stream_new(const struct stream_start *start)
 	s->tx_seq = start->tx_seq;
 	s->rx_seq = start->rx_seq;
 	s->tx_most = s->tx_max = start->tx_most;
-	inbox_init(&s->in, start->fd, start->read_ahead);
+	inbox_init(&s->in, start->fd, start->read_ahead,
+		   start->rx->format->hides_type);
 	hold_init(&s->out, start->fd);
 	shadow_init(&s->shadow, start->rx_seq, start->tx_seq);
 	if (!claim_new(&s->claim) ||
@@ -171,7 +172,9 @@ int stream_failed(struct stream *s, int error)
 
 bool stream_has_pending(const struct stream *s)
 {
-	return s->plain_len || inbox_has(&s->in);
+	/* OpenSSL does not count a header alone */
+	return s->plain_len || (inbox_has(&s->in) != 0 &&
+				inbox_has(&s->in) != RECORD_HEADER);
 }
 
 /* ---- What OpenSSL does ------------------------------------------------- */
