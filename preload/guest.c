@@ -71,6 +71,8 @@ static bool have_indices(void)
 void guest_start(bool wanted)
 {
 	on = wanted;
+	if (on)
+		follow_any_bio();
 }
 
 bool guest_is_on(void)

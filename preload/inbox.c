@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <openssl/bio.h>
+
 #include "base/util.h"
 #include "tally.h"
 
@@ -48,7 +50,7 @@ void inbox_init(struct inbox *in, int fd, bool ahead, bool hides_type)
 
 void inbox_ahead(struct inbox *in, bool ahead)
 {
-	in->how = ahead ? INBOX_AHEAD :
+	in->how = ahead && in->fd >= 0 ? INBOX_AHEAD :
 		  is_tcp(in->fd) ? INBOX_PEEK :
 				   INBOX_EXACT;
 }
@@ -122,16 +124,29 @@ static size_t wanted(const struct inbox *in)
 	return (len ? len : RECORD_HEADER) - have;
 }
 
-static int fill(struct inbox *in, bool wait)
+/* As OpenSSL would. */
+static int fill_from_bio(struct inbox *in, BIO *bio)
+{
+	int n;
+
+	errno = 0;
+	n = BIO_read(bio, in->bytes + in->end, (int)wanted(in));
+	if (n > 0) {
+		in->end += (size_t)n;
+		return 1;
+	}
+	if (BIO_should_retry(bio))
+		return -EAGAIN;
+	if (BIO_eof(bio))
+		return 0;
+	return errno ? -errno : -EIO;
+}
+
+static int fill_from_socket(struct inbox *in, bool wait)
 {
 	int flags = in->how == INBOX_PEEK ? MSG_PEEK : 0;
 	ssize_t n;
 
-	if (in->start) {
-		memmove(in->bytes, in->bytes + in->start, in->end - in->start);
-		in->end -= in->start;
-		in->start = 0;
-	}
 	if (!wait)
 		flags |= MSG_DONTWAIT;
 	n = recv(in->fd, in->bytes + in->end, wanted(in), flags);
@@ -147,7 +162,18 @@ static int fill(struct inbox *in, bool wait)
 	return 1;
 }
 
-int inbox_record(struct inbox *in, uint8_t **record, size_t *len, bool wait)
+static int fill(struct inbox *in, BIO *bio, bool wait)
+{
+	if (in->start) {
+		memmove(in->bytes, in->bytes + in->start, in->end - in->start);
+		in->end -= in->start;
+		in->start = 0;
+	}
+	return bio ? fill_from_bio(in, bio) : fill_from_socket(in, wait);
+}
+
+int inbox_record(struct inbox *in, BIO *bio, uint8_t **record, size_t *len,
+		 bool wait)
 {
 	int ret;
 
@@ -156,7 +182,7 @@ int inbox_record(struct inbox *in, uint8_t **record, size_t *len, bool wait)
 	if (!in->bytes)
 		return -ENOMEM;
 	while (!is_whole(in, in->start)) {
-		ret = fill(in, wait);
+		ret = fill(in, bio, wait);
 		if (ret <= 0) {
 			inbox_rest(in);
 			return ret;

@@ -11,7 +11,7 @@
  *    call that copies nothing (MSG_TRUNC). Two calls for many records, where
  *    OpenSSL has two for each.
  *  - INBOX_AHEAD: the program has asked to read ahead; one call for many.
- *  - INBOX_EXACT, for other sockets: the header, then the rest, as OpenSSL does.
+ *  - INBOX_EXACT, for other sockets and for BIOs: the header, then the rest, as OpenSSL does.
  */
 #ifndef ASYNCTLS_INBOX_H
 #define ASYNCTLS_INBOX_H
@@ -21,6 +21,8 @@
 #include <stdint.h>
 
 #include "record/record.h"
+
+struct bio_st;
 
 enum { INBOX_SIZE = (64 << 10) + RECORD_WIRE_MAX };
 
@@ -47,8 +49,10 @@ void inbox_ahead(struct inbox *in, bool ahead);
  * caller's until inbox_pass(). It is as long as its header says; if that is
  * none that TLS knows, or of more than can be, only the header is there. 0: the stream has ended; or
  * -errno of recv(). wait false: -EAGAIN rather than waiting, if the socket would.
+ * bio, if not NULL, is read in place of the socket.
  */
-int inbox_record(struct inbox *in, uint8_t **record, size_t *len, bool wait);
+int inbox_record(struct inbox *in, struct bio_st *bio, uint8_t **record,
+		 size_t *len, bool wait);
 /* It has been read: the program need not find it in the socket any more. */
 void inbox_pass(struct inbox *in, size_t len);
 /* What inbox_record() gave is no longer needed, nor is it in the way. */

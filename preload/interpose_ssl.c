@@ -241,6 +241,24 @@ INTERPOSED int SSL_want(const SSL *ssl)
 	}
 }
 
+static int wanted_of(BIO *bio)
+{
+	if (BIO_should_read(bio))
+		return SSL_ERROR_WANT_READ;
+	if (BIO_should_write(bio))
+		return SSL_ERROR_WANT_WRITE;
+	if (!BIO_should_io_special(bio))
+		return SSL_ERROR_SYSCALL;
+	switch (BIO_get_retry_reason(bio)) {
+	case BIO_RR_CONNECT:
+		return SSL_ERROR_WANT_CONNECT;
+	case BIO_RR_ACCEPT:
+		return SSL_ERROR_WANT_ACCEPT;
+	default:
+		return SSL_ERROR_SYSCALL;
+	}
+}
+
 INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 {
 	struct stream *s = guest_taken(ssl);
@@ -259,7 +277,8 @@ INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 		return NEXT(SSL_get_error)(ssl, ret);
 	}
 	if (s->last == LAST_WANT_READ)
-		return SSL_ERROR_WANT_READ;
-	return s->last == LAST_WANT_WRITE ? SSL_ERROR_WANT_WRITE :
-					    SSL_ERROR_SYSCALL;
+		return wanted_of(SSL_get_rbio(ssl));
+	if (s->last == LAST_WANT_WRITE)
+		return wanted_of(SSL_get_wbio(ssl));
+	return SSL_ERROR_SYSCALL;
 }

@@ -20,35 +20,6 @@ void shadow_init(struct shadow *shadow, uint64_t rx_seq, uint64_t tx_seq)
 	shadow->tx_seq = tx_seq;
 }
 
-/* ---- Bytes under way --------------------------------------------------- */
-
-static size_t bytes_len(const struct shadow_bytes *b)
-{
-	return b->end - b->start;
-}
-
-static uint8_t *bytes_reserve(struct shadow_bytes *b, size_t len)
-{
-	uint8_t *bytes;
-
-	if (b->start == b->end)
-		b->start = b->end = 0;
-	if (b->size - b->end >= len)
-		return b->bytes + b->end;
-	bytes = realloc(b->bytes, b->end + len);
-	if (!bytes)
-		return NULL;
-	b->bytes = bytes;
-	b->size = b->end + len;
-	return bytes + b->end;
-}
-
-static void bytes_free(struct shadow_bytes *b)
-{
-	free(b->bytes);
-	*b = (struct shadow_bytes){ 0 };
-}
-
 /* ---- Handshake messages ------------------------------------------------ */
 
 /* Follow them; returns whether a KeyUpdate ended. */
@@ -190,17 +161,6 @@ static int pull(struct stream *s)
 
 /* ---- What OpenSSL writes ----------------------------------------------- */
 
-static int take_raw(struct stream *s, const uint8_t *record, size_t len)
-{
-	uint8_t *to = hold_reserve(&s->out, len);
-
-	if (!to)
-		return -ENOMEM;
-	memcpy(to, record, len);
-	s->out.end += len;
-	return 0;
-}
-
 static int take_record(struct stream *s, uint8_t *record, size_t len)
 {
 	struct shadow *shadow = &s->shadow;
@@ -208,7 +168,7 @@ static int take_record(struct stream *s, uint8_t *record, size_t len)
 	int ret;
 
 	if (shadow->tx_raw)
-		return take_raw(s, record, len);
+		return stream_put_raw(s, record, len);
 	ret = seal_open(s->tx, s->engine, shadow->tx_seq, record, len,
 			&opened);
 	if (ret)
@@ -225,7 +185,7 @@ static int take_record(struct stream *s, uint8_t *record, size_t len)
 	return 0;
 }
 
-static size_t whole_len(const struct shadow_bytes *b)
+static size_t whole_len(const struct bytes *b)
 {
 	const uint8_t *header = b->bytes + b->start;
 
@@ -236,7 +196,7 @@ static size_t whole_len(const struct shadow_bytes *b)
 
 static int take_all(struct stream *s)
 {
-	struct shadow_bytes *out = &s->shadow.out;
+	struct bytes *out = &s->shadow.out;
 	size_t len;
 	int ret;
 
@@ -251,10 +211,19 @@ static int take_all(struct stream *s)
 
 /* ---- The BIO ----------------------------------------------------------- */
 
+/* SSL_get_error() asks the BIO what was to be tried again. */
+static void copy_flags(BIO *to, BIO *from)
+{
+	if (!to)
+		return;
+	BIO_clear_retry_flags(to);
+	BIO_set_flags(to, BIO_get_retry_flags(from));
+}
+
 static int bio_read(BIO *bio, char *out, int len)
 {
 	struct stream *s = BIO_get_data(bio);
-	struct shadow_bytes *in = s ? &s->shadow.in : NULL;
+	struct bytes *in = s ? &s->shadow.in : NULL;
 	size_t n;
 	int ret = -EAGAIN;
 
@@ -269,7 +238,9 @@ static int bio_read(BIO *bio, char *out, int len)
 	}
 	if (!bytes_len(in)) {
 		errno = -ret;
-		if (ret == -EAGAIN || ret == -EINTR)
+		if (s->out.by_bio && s->shadow.pulls)
+			copy_flags(bio, stream_rbio(s));
+		else if (ret == -EAGAIN || ret == -EINTR)
 			BIO_set_retry_read(bio);
 		return -1;
 	}
@@ -295,9 +266,9 @@ static int send_now(struct stream *s, BIO *bio)
 static int bio_write(BIO *bio, const char *in, int len)
 {
 	struct stream *s = BIO_get_data(bio);
-	struct shadow_bytes *out = s ? &s->shadow.out : NULL;
+	struct bytes *out = s ? &s->shadow.out : NULL;
 	uint8_t *to;
-	bool took;
+	bool opened;
 	int ret;
 
 	BIO_clear_retry_flags(bio);
@@ -306,7 +277,7 @@ static int bio_write(BIO *bio, const char *in, int len)
 	if (s->shadow.full)
 		BIO_set_retry_write(bio);
 	if (s->shadow.full ||
-	    (s->shadow.stays && s->leaves && send_now(s, bio)))
+	    (s->shadow.stays && s->out.left && send_now(s, bio)))
 		return -1;
 	to = bytes_reserve(out, (size_t)len);
 	if (!to) {
@@ -315,9 +286,9 @@ static int bio_write(BIO *bio, const char *in, int len)
 	}
 	memcpy(to, in, (size_t)len);
 	out->end += (size_t)len;
-	took = stream_hold(s);
+	opened = outbox_open(&s->out);
 	ret = take_all(s);
-	stream_unhold(s, took);
+	outbox_close(&s->out, opened);
 	if (ret) {
 		errno = -ret;
 		return -1;
@@ -325,6 +296,18 @@ static int bio_write(BIO *bio, const char *in, int len)
 	if (s->shadow.stays)
 		stream_send(s);
 	return len;
+}
+
+/* OpenSSL does so behind an alert or a handshake message. */
+static int flush(struct stream *s, BIO *bio)
+{
+	int ret;
+
+	if (!s->out.by_bio)
+		return 1;
+	ret = stream_send(s) ? -1 : (int)BIO_flush(stream_wbio(s));
+	copy_flags(bio, stream_wbio(s));
+	return ret;
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *where)
@@ -344,7 +327,7 @@ static long bio_ctrl(BIO *bio, int command, long number, void *where)
 	case BIO_CTRL_EOF:
 		return s->shadow.eof;
 	case BIO_CTRL_FLUSH:
-		return 1;
+		return flush(s, bio);
 	default:
 		return 0;
 	}
@@ -413,15 +396,6 @@ static bool stand(struct stream *s)
 	return true;
 }
 
-/* SSL_get_error() asks the BIO what was to be tried again. */
-static void copy_flags(BIO *to, const BIO *from)
-{
-	if (!to)
-		return;
-	BIO_clear_retry_flags(to);
-	BIO_set_flags(to, BIO_get_retry_flags((BIO *)from));
-}
-
 void shadow_step_aside(struct stream *s)
 {
 	struct shadow *shadow = &s->shadow;
@@ -474,7 +448,7 @@ int shadow_call(struct stream *s, int (*call)(SSL *ssl), bool pulls)
 	s->last = LAST_OPENSSL;
 	s->shadow.pulls = pulls;
 	ret = call(s->ssl);
-	if (s->leaves)
+	if (s->out.left)
 		stream_send(s);
 	s->shadow.pulls = s->shadow.stays;
 	if (!s->shadow.stays)

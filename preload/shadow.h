@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bytes.h"
+
 struct bio_st;
 struct ssl_st;
 struct stream;
@@ -31,11 +33,6 @@ struct shadow_messages {
 	size_t left;
 };
 
-struct shadow_bytes {
-	uint8_t *bytes;
-	size_t start, end, size;
-};
-
 struct shadow {
 	struct bio_st *bio; /* made when it is first needed */
 	/* the program's, while ours stands in their place */
@@ -43,8 +40,8 @@ struct shadow {
 	bool standing, stays;
 	uint64_t rx_seq, tx_seq; /* OpenSSL's */
 	struct shadow_messages rx_messages, tx_messages;
-	struct shadow_bytes in; /* for OpenSSL to read */
-	struct shadow_bytes out; /* what it wrote of a record so far */
+	struct bytes in; /* for OpenSSL to read */
+	struct bytes out; /* what it wrote of a record so far */
 	uint8_t rest_type; /* of what the stream has left of a record */
 	bool pulls;    /* when that is empty, the next record is received */
 	bool eof;      /* the stream has ended */

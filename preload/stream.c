@@ -42,7 +42,7 @@ struct stream *stream_new(const struct stream_start *start)
 	s->tx_most = s->tx_max = start->tx_most;
 	inbox_init(&s->in, start->fd, start->read_ahead,
 		   start->rx->format->hides_type);
-	hold_init(&s->out, start->fd);
+	outbox_init(&s->out, start->fd);
 	shadow_init(&s->shadow, start->rx_seq, start->tx_seq);
 	if (!claim_new(&s->claim) ||
 	    set_plain(s, start->plain, start->plain_len)) {
@@ -57,8 +57,7 @@ void stream_free(struct stream *s)
 {
 	if (!s)
 		return;
-	hold_finish(&s->out);
-	hold_destroy(&s->out);
+	outbox_free(&s->out);
 	shadow_free(s);
 	inbox_free(&s->in);
 	claim_free(&s->claim);
@@ -76,38 +75,41 @@ void stream_limit(struct stream *s, size_t max_send, size_t split_send)
 		s->tx_max = split_send;
 }
 
-bool stream_hold(struct stream *s)
+BIO *stream_rbio(const struct stream *s)
 {
-	if (s->holding)
-		return false;
-	s->holding = true;
-	hold_take(&s->out);
-	return true;
+	return s->shadow.standing ? s->shadow.rbio : SSL_get_rbio(s->ssl);
 }
 
-void stream_unhold(struct stream *s, bool took)
+BIO *stream_wbio(const struct stream *s)
 {
-	if (!took)
-		return;
-	s->holding = false;
-	s->leaves = hold_len(&s->out) > 0;
-	hold_leave(&s->out);
+	return s->shadow.standing ? s->shadow.wbio : SSL_get_wbio(s->ssl);
 }
 
 int stream_send(struct stream *s)
 {
-	bool took = stream_hold(s);
-	int error = hold_send(&s->out);
+	bool opened = outbox_open(&s->out);
+	int error = outbox_send(&s->out, stream_wbio(s));
 
-	stream_unhold(s, took);
+	outbox_close(&s->out, opened);
 	return error;
+}
+
+int stream_put_raw(struct stream *s, const uint8_t *record, size_t len)
+{
+	uint8_t *to = outbox_reserve(&s->out, len);
+
+	if (!to)
+		return -ENOMEM;
+	memcpy(to, record, len);
+	outbox_added(&s->out, len);
+	return 0;
 }
 
 int stream_put(struct stream *s, uint8_t type, const uint8_t *content,
 	       size_t len)
 {
 	size_t wire_len = seal_len(s->tx, len);
-	uint8_t *wire = hold_reserve(&s->out, wire_len);
+	uint8_t *wire = outbox_reserve(&s->out, wire_len);
 	int ret;
 
 	if (!wire)
@@ -117,7 +119,7 @@ int stream_put(struct stream *s, uint8_t type, const uint8_t *content,
 	if (ret)
 		return ret;
 	s->tx_seq++;
-	s->out.end += wire_len;
+	outbox_added(&s->out, wire_len);
 	tally_add(tx_records, 1);
 	tally_add(tx_bytes, len);
 	return 0;
@@ -141,7 +143,7 @@ int stream_want_read(struct stream *s)
 {
 	BIO *bio = SSL_get_rbio(s->ssl);
 
-	if (bio) {
+	if (bio && !s->out.by_bio) {
 		BIO_clear_retry_flags(bio);
 		BIO_set_retry_read(bio);
 	}
@@ -153,7 +155,7 @@ int stream_want_write(struct stream *s)
 {
 	BIO *bio = SSL_get_wbio(s->ssl);
 
-	if (bio) {
+	if (bio && !s->out.by_bio) {
 		BIO_clear_retry_flags(bio);
 		BIO_set_retry_write(bio);
 	}
@@ -232,8 +234,12 @@ int stream_shutdown(struct stream *s)
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
 	/* one that was sealed, and could not be sent */
-	if (s->leaves && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN)
-		return finish_sending(s, SSL_get_shutdown(s->ssl) == both);
+	if (s->out.left && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
+		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);
+		if (ret >= 0 && s->out.by_bio)
+			(void)BIO_flush(stream_wbio(s));
+		return ret;
+	}
 	s->last = LAST_OPENSSL;
 	ret = shadow_call(s, real_shutdown, true);
 	if (ret < 0)

@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 #include "claim.h"
-#include "hold.h"
 #include "inbox.h"
 #include "keys/keys.h"
+#include "outbox.h"
 #include "shadow.h"
 
 struct ssl_st;
@@ -37,15 +37,13 @@ enum stream_last {
 struct stream {
 	struct ssl_st *ssl;
 	struct engine *engine;
-	int fd;
+	int fd; /* -1: through the SSL's BIOs */
 	struct keygen *tx, *rx;
 	uint64_t tx_seq, rx_seq;
 	size_t tx_most; /* content of a record, as negotiated */
 	size_t tx_max; /* ... and as the program wants it */
 	struct inbox in;
-	struct held out;
-	bool holding; /* between hold_take() and hold_leave() */
-	bool leaves; /* something was held at the last hold_leave() */
+	struct outbox out;
 	struct claim claim;
 	struct shadow shadow;
 	enum stream_last last;
@@ -111,11 +109,13 @@ void stream_return(struct stream *s);
 /* Seal one record and put it behind what is held. 0 or -errno. */
 int stream_put(struct stream *s, uint8_t type, const uint8_t *content,
 	       size_t len);
-/* Have what is held, and give it back: pairs, that may be nested. */
-bool stream_hold(struct stream *s);
-void stream_unhold(struct stream *s, bool took);
-/* As hold_send(), where no pair is open. */
+/* The same of one that is sealed already. */
+int stream_put_raw(struct stream *s, const uint8_t *record, size_t len);
+/* As outbox_send(), whether it is open or not. */
 int stream_send(struct stream *s);
+/* The program's BIOs, also while one of ours stands there. */
+struct bio_st *stream_rbio(const struct stream *s);
+struct bio_st *stream_wbio(const struct stream *s);
 
 /*
  * The next record, as inbox_record(). What is held leaves before this thread

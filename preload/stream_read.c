@@ -40,31 +40,45 @@ static int receive_failed(struct stream *s, int error)
 	errno = -error;
 	if (error == -EAGAIN || error == -EINTR)
 		return stream_want_read(s);
-	BIO_clear_retry_flags(SSL_get_rbio(s->ssl));
+	if (!s->out.by_bio)
+		BIO_clear_retry_flags(SSL_get_rbio(s->ssl));
 	s->last = LAST_READ_FAILED;
 	return -1;
 }
 
+/* The kernel tells of an error once: it may have been told to a send. */
+static int end_of_stream(struct stream *s)
+{
+	bool opened = outbox_open(&s->out);
+	int error = outbox_error(&s->out);
+
+	outbox_close(&s->out, opened);
+	return error;
+}
+
 int stream_receive(struct stream *s, uint8_t **record, size_t *len)
 {
-	int ret = inbox_record(&s->in, record, len, !s->leaves);
+	BIO *bio = s->out.by_bio ? stream_rbio(s) : NULL;
+	bool unsent = s->out.left && !bio;
+	int ret = inbox_record(&s->in, bio, record, len, !unsent);
 
-	if (ret != -EAGAIN || !s->leaves)
-		return ret;
-	stream_send(s);
-	return inbox_record(&s->in, record, len, true);
+	if (ret == -EAGAIN && unsent) {
+		stream_send(s);
+		ret = inbox_record(&s->in, bio, record, len, true);
+	}
+	return ret ? ret : end_of_stream(s);
 }
 
 static bool answers_pile_up(struct stream *s)
 {
-	bool took, full;
+	bool opened, full;
 
-	if (!s->leaves)
+	if (!s->out.left)
 		return false;
-	took = stream_hold(s);
-	full = s->out.stuck && hold_len(&s->out) >= ANSWERS_MAX &&
-	       hold_send(&s->out) == -EAGAIN;
-	stream_unhold(s, took);
+	opened = outbox_open(&s->out);
+	full = outbox_stuck(&s->out) && outbox_len(&s->out) >= ANSWERS_MAX &&
+	       outbox_send(&s->out, stream_wbio(s)) == -EAGAIN;
+	outbox_close(&s->out, opened);
 	return full;
 }
 

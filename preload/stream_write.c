@@ -63,7 +63,7 @@ static int again(struct stream *s, const uint8_t *buf, size_t len, int error)
 /* What may be held without waiting for the socket later. */
 static void look_for_room(struct stream *s)
 {
-	s->budget = min_size(hold_room_of(&s->out), HOLD_MAX);
+	s->budget = outbox_room(&s->out);
 }
 
 /*
@@ -74,11 +74,11 @@ static int make_room(struct stream *s, size_t wire_len)
 {
 	int error;
 
-	if (!hold_len(&s->out))
+	if (!outbox_len(&s->out))
 		look_for_room(s);
-	if (hold_len(&s->out) + wire_len <= s->budget)
+	if (outbox_len(&s->out) + wire_len <= s->budget)
 		return 0;
-	error = hold_send(&s->out);
+	error = outbox_send(&s->out, stream_wbio(s));
 	if (error)
 		return error;
 	look_for_room(s);
@@ -100,8 +100,8 @@ static int put_all(struct stream *s, const uint8_t *buf, size_t len)
 		if (ret)
 			return ret;
 		s->write_done += n;
-		if (hold_len(&s->out) > s->budget)
-			ret = hold_send(&s->out);
+		if (outbox_len(&s->out) > s->budget)
+			ret = outbox_send(&s->out, stream_wbio(s));
 		if (ret || partly)
 			return ret;
 	}
@@ -111,7 +111,10 @@ static int put_all(struct stream *s, const uint8_t *buf, size_t len)
 static int write_held(struct stream *s, const uint8_t *buf, size_t len,
 		      size_t *done)
 {
-	int ret = s->write_len || s->out.error ? hold_send(&s->out) : 0;
+	int ret = 0;
+
+	if (s->write_len || outbox_error(&s->out))
+		ret = outbox_send(&s->out, stream_wbio(s));
 
 	/* one that went out meanwhile counts, as it does with OpenSSL */
 	if (!ret && !(s->write_done && SSL_get_mode(s->ssl) &
@@ -127,7 +130,7 @@ static int write_held(struct stream *s, const uint8_t *buf, size_t len,
 
 int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
 {
-	bool took;
+	bool opened;
 	int ret;
 
 	*done = 0;
@@ -142,8 +145,8 @@ int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
 		if (ret < 0)
 			return ret;
 	}
-	took = stream_hold(s);
+	opened = outbox_open(&s->out);
 	ret = write_held(s, buf, len, done);
-	stream_unhold(s, took);
+	outbox_close(&s->out, opened);
 	return ret;
 }

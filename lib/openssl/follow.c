@@ -405,12 +405,24 @@ static struct follow *state_for(SSL *ssl, const uint8_t random[FOLLOW_RANDOM])
 	return state;
 }
 
-bool follow_bio(BIO *bio)
+static bool any_bio;
+
+void follow_any_bio(void)
+{
+	any_bio = true;
+}
+
+bool follow_has_descriptor(BIO *bio)
 {
 	int type = bio ? BIO_method_type(bio) : BIO_TYPE_NONE;
 
 	return type == BIO_TYPE_SOCKET || type == BIO_TYPE_FD ||
 	       type == BIO_TYPE_CONNECT;
+}
+
+bool follow_bio(BIO *bio)
+{
+	return any_bio ? bio != NULL : follow_has_descriptor(bio);
 }
 
 /* ---- The keylog callback ----------------------------------------------- */

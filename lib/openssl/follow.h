@@ -104,7 +104,12 @@ void follow_end(SSL *ssl);
 
 /* Does all that this side reads or writes through this BIO go by here? */
 bool follow_sees(const struct follow_side *side, const BIO *bio);
-/* Is this a BIO of a kind that is followed, one of a descriptor? */
+/*
+ * Is this a BIO of a kind that is followed: one of a descriptor, or, after
+ * follow_any_bio() in this process, any?
+ */
 bool follow_bio(BIO *bio);
+bool follow_has_descriptor(BIO *bio);
+void follow_any_bio(void);
 
 #endif

@@ -133,10 +133,13 @@ static int check_descriptor(SSL *ssl, int *fd, const char **why)
 	int type, rfd, wfd;
 	socklen_t len = sizeof(type);
 
+	*fd = -1;
 	if (!follow_bio(rbio) || !follow_bio(wbio))
 		return refuse(-EINVAL, why,
 			      "the SSL has no descriptor of its own: "
 			      "use SSL_set_fd()");
+	if (!follow_has_descriptor(rbio) || !follow_has_descriptor(wbio))
+		return 0;
 	if (BIO_get_ktls_send(wbio) || BIO_get_ktls_recv(rbio))
 		return refuse(-EOPNOTSUPP, why,
 			      "kTLS is in use: clear SSL_OP_ENABLE_KTLS");

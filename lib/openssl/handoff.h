@@ -59,7 +59,7 @@ struct handoff_side {
 
 struct handoff {
 	const struct suite *suite;
-	int fd;
+	int fd; /* -1: BIOs of another kind, if follow_any_bio() allows that */
 	bool is_server;
 	size_t plain_max; /* content of a record, both ways (RFC 6066 4) */
 	bool ignore_eof;  /* SSL_OP_IGNORE_UNEXPECTED_EOF is set */

@@ -1054,6 +1054,175 @@ static void over_unix(const struct way *way)
 	close_ends(&e);
 }
 
+/* ---- Through BIOs of other kinds --------------------------------------- */
+
+static BIO *mem[2]; /* what comes in, what goes out */
+
+static void shuttle(const struct ends *e)
+{
+	uint8_t buf[1 << 15];
+	ssize_t n;
+
+	while ((n = BIO_read(mem[1], buf, sizeof(buf))) > 0)
+		send(e->fd, buf, (size_t)n, MSG_NOSIGNAL);
+	usleep(200);
+	while ((n = recv(e->fd, buf, sizeof(buf), 0)) > 0)
+		BIO_write(mem[0], buf, (int)n);
+}
+
+/* As asyncio has it. */
+static void over_memory(const struct way *way)
+{
+	struct ends e = { .way = way };
+	int fds[2], ours = 0, theirs = 0;
+
+	tcp_pair(fds);
+	nonblocking(fds[0]);
+	nonblocking(fds[1]);
+	e.fd = fds[0];
+	e.peer_fd = fds[1];
+	e.ctx[0] = context(way, way->server);
+	e.ctx[1] = context(way, !way->server);
+	e.ssl = SSL_new(e.ctx[0]);
+	e.peer = libssl.new(e.ctx[1]);
+	mem[0] = BIO_new(BIO_s_mem());
+	mem[1] = BIO_new(BIO_s_mem());
+	BIO_set_mem_eof_return(mem[0], -1);
+	BIO_set_mem_eof_return(mem[1], -1);
+	SSL_set_bio(e.ssl, mem[0], mem[1]);
+	SSL_set_fd(e.peer, fds[1]);
+	if (way->server) {
+		SSL_set_accept_state(e.ssl);
+		SSL_set_connect_state(e.peer);
+	} else {
+		SSL_set_connect_state(e.ssl);
+		SSL_set_accept_state(e.peer);
+	}
+	told = false;
+	for (int i = 0; i < 100 && (ours != 1 || theirs != 1); i++) {
+		if (ours != 1)
+			ours = SSL_do_handshake(e.ssl);
+		shuttle(&e);
+		if (theirs != 1)
+			theirs = libssl.handshake(e.peer);
+		shuttle(&e);
+	}
+	told = true;
+	for (int i = 0; i < 3; i++) {
+		say_write(&e, 0, 30000);
+		shuttle(&e);
+		peer_reads(&e);
+		peer_writes(&e, 30000);
+		shuttle(&e);
+		while (say_read(&e, 1000 * (i + 1)) > 0)
+			;
+		printf("\twaiting: %zu %zu\n", BIO_ctrl_pending(mem[0]),
+		       BIO_ctrl_pending(mem[1]));
+	}
+	libssl.shutdown(e.peer);
+	shuttle(&e);
+	say_read(&e, 10);
+	say_shutdown(&e);
+	shuttle(&e);
+	peer_reads(&e);
+	close_ends(&e);
+}
+
+static int narrow; /* bytes that a BIO of ours takes at once */
+
+static int narrow_write(BIO *bio, const char *in, int len)
+{
+	BIO_clear_retry_flags(bio);
+	if (narrow <= 0) {
+		BIO_set_retry_write(bio);
+		return -1;
+	}
+	if (len > narrow)
+		len = narrow;
+	narrow -= len;
+	return (int)send(*(int *)BIO_get_data(bio), in, (size_t)len, 0);
+}
+
+static int narrow_read(BIO *bio, char *out, int len)
+{
+	int n = (int)recv(*(int *)BIO_get_data(bio), out, (size_t)len, 0);
+
+	BIO_clear_retry_flags(bio);
+	if (n < 0 && errno == EAGAIN)
+		BIO_set_retry_read(bio);
+	return n;
+}
+
+static long narrow_ctrl(BIO *bio, int command, long number, void *where)
+{
+	(void)bio, (void)number, (void)where;
+	if (told && command == BIO_CTRL_FLUSH)
+		printf("\t\tflush\n");
+	return command == BIO_CTRL_FLUSH;
+}
+
+/* As PostgreSQL and others do: a method of the program's own. */
+static void over_own(const struct way *way)
+{
+	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() |
+					  BIO_TYPE_SOURCE_SINK, "narrow");
+	struct ends e = { .way = way };
+	int fds[2];
+	BIO *bio;
+
+	BIO_meth_set_read(method, narrow_read);
+	BIO_meth_set_write(method, narrow_write);
+	BIO_meth_set_ctrl(method, narrow_ctrl);
+	tcp_pair(fds);
+	nonblocking(fds[0]);
+	nonblocking(fds[1]);
+	e.fd = fds[0];
+	e.peer_fd = fds[1];
+	e.ctx[0] = context(way, way->server);
+	e.ctx[1] = context(way, !way->server);
+	e.ssl = SSL_new(e.ctx[0]);
+	e.peer = libssl.new(e.ctx[1]);
+	bio = BIO_new(method);
+	BIO_set_init(bio, 1);
+	BIO_set_data(bio, &e.fd);
+	SSL_set_bio(e.ssl, bio, bio);
+	SSL_set_fd(e.peer, fds[1]);
+	if (way->server) {
+		SSL_set_accept_state(e.ssl);
+		SSL_set_connect_state(e.peer);
+	} else {
+		SSL_set_connect_state(e.ssl);
+		SSL_set_accept_state(e.peer);
+	}
+	narrow = 1 << 30;
+	told = false;
+	shake(&e);
+	told = true;
+	for (int i = 0; i < 12; i++) {
+		narrow = i % 4 == 3 ? 0 : 3000 * i;
+		if (say_write(&e, 0, 40000) > 0)
+			break;
+		peer_reads(&e);
+	}
+	narrow = 1 << 30;
+	say_write(&e, 0, 40000);
+	peer_reads(&e);
+	peer_writes(&e, 20000);
+	while (say_read(&e, 1 << 20) > 0)
+		;
+	narrow = 10;
+	say_shutdown(&e);
+	narrow = 1 << 30;
+	say_shutdown(&e);
+	peer_reads(&e);
+	libssl.shutdown(e.peer);
+	say_shutdown(&e);
+	close(e.peer_fd);
+	e.peer_fd = -1;
+	close_ends(&e);
+	BIO_meth_free(method);
+}
+
 static void broken_pipe(const struct way *way)
 {
 	struct ends e = open_ends(way);
@@ -1096,6 +1265,8 @@ static const struct {
 	{ "read ahead", ahead },
 	{ "clear and dup", again },
 	{ "unix socket", over_unix },
+	{ "memory BIOs", over_memory },
+	{ "a BIO of the program's", over_own },
 	{ "broken pipe", broken_pipe },
 };
 

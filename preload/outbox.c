@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#include "outbox.h"
+
+#include <errno.h>
+
+#include <openssl/bio.h>
+
+void outbox_init(struct outbox *out, int fd)
+{
+	*out = (struct outbox){ .by_bio = fd < 0 };
+	hold_init(&out->held, fd);
+}
+
+void outbox_free(struct outbox *out)
+{
+	hold_finish(&out->held);
+	hold_destroy(&out->held);
+	bytes_free(&out->bytes);
+}
+
+bool outbox_open(struct outbox *out)
+{
+	if (out->open)
+		return false;
+	out->open = true;
+	if (!out->by_bio)
+		hold_take(&out->held);
+	return true;
+}
+
+void outbox_close(struct outbox *out, bool opened)
+{
+	if (!opened)
+		return;
+	out->open = false;
+	out->left = outbox_len(out) > 0;
+	if (!out->by_bio)
+		hold_leave(&out->held);
+}
+
+size_t outbox_len(const struct outbox *out)
+{
+	return out->by_bio ? bytes_len(&out->bytes) : hold_len(&out->held);
+}
+
+uint8_t *outbox_reserve(struct outbox *out, size_t len)
+{
+	return out->by_bio ? bytes_reserve(&out->bytes, len) :
+			     hold_reserve(&out->held, len);
+}
+
+void outbox_added(struct outbox *out, size_t len)
+{
+	if (out->by_bio)
+		out->bytes.end += len;
+	else
+		out->held.end += len;
+}
+
+size_t outbox_room(struct outbox *out)
+{
+	size_t room = out->by_bio ? 0 : hold_room_of(&out->held);
+
+	return min_size(room, HOLD_MAX);
+}
+
+static int write_bio(struct bytes *bytes, BIO *bio)
+{
+	while (bytes_len(bytes)) {
+		int n;
+
+		errno = 0;
+		n = BIO_write(bio, bytes->bytes + bytes->start,
+			      (int)bytes_len(bytes));
+		if (n <= 0 && BIO_should_retry(bio))
+			return -EAGAIN;
+		if (n <= 0)
+			return errno ? -errno : -EIO;
+		bytes->start += (size_t)n;
+	}
+	return 0;
+}
+
+int outbox_send(struct outbox *out, BIO *bio)
+{
+	return out->by_bio ? write_bio(&out->bytes, bio) :
+			     hold_send(&out->held);
+}
+
+int outbox_error(const struct outbox *out)
+{
+	return out->by_bio ? 0 : out->held.error;
+}
+
+bool outbox_stuck(const struct outbox *out)
+{
+	return out->by_bio || out->held.stuck;
+}
