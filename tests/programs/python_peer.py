@@ -190,6 +190,8 @@ def serve(conn):
     while line := reader.line():
         what, size = line.decode().split()
         globals()["do_" + what](conn, reader, size)
+        if conn.fileno() < 0:
+            return  # its number may be another's by now
     conn.unwrap()
 
 
@@ -401,6 +403,7 @@ def fetcher():
             print(answer.status, answer.read() == open(name, "rb").read())
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 HOW, ADDRESS, PORT, CERTIFICATE = sys.argv[1:5]
 PORT = int(PORT)
 VERSION = None

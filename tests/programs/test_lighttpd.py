@@ -75,9 +75,9 @@ class Scenario(Web):
 
     def errors(self):
         """Without times, and who the client is."""
-        return [re.sub(r"^.*?: \(|\[?127[.\d]+\]?(:\d+)?", "", line)
-                for line in self.log("error.log")
-                if "server started" not in line]
+        return sorted(re.sub(r"^.*?: \(|\[?127[.\d]+\]?(:\d+)?", "", line)
+                      for line in self.log("error.log")
+                      if "server started" not in line)
 
 
 def scenario(side):

@@ -190,7 +190,7 @@ def scenario(side):
         check(f"a client of files, {version.name}", it.client, "fetcher",
               *map(str, SIZES), version=version.name)
     for running in side.running:
-        running.stop(2)  # as a terminal would: Python runs what is to be run
+        running.stop()
 
 
 if __name__ == "__main__":

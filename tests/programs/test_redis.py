@@ -72,7 +72,7 @@ class Server:
             "--tls-cert-file", certs / "server.crt", "--tls-key-file",
             certs / "server.key", "--tls-ca-cert-file", certs / "ca.crt",
             "--tls-auth-clients", "no", "--tls-replication", "yes", "--dir",
-            place, "--save", "", "--enable-debug-command", "yes",
+            place, "--save", "", "--enable-debug-command", "yes", "--loglevel", "debug",
             "--repl-diskless-sync-delay", "0", *words],
             port=self.port, label=label)
 
