@@ -52,9 +52,9 @@ struct stream {
 	uint8_t *plain;
 	size_t plain_len;
 
-	/* the SSL_write() that is to be repeated: so much of it is sealed */
+	bool repeat; /* SSL_write() is to be called again: */
 	const uint8_t *write_buf;
-	size_t write_len, write_done;
+	size_t write_done; /* so much of that is sealed */
 	size_t budget; /* of what is held, as the kernel had room for */
 };
 

@@ -43,19 +43,22 @@ static int refuse_retry(struct stream *s, bool less)
 	return ret;
 }
 
-/* Is this the call that was to be repeated? */
+/*
+ * Is this the call that was to be repeated? It may end earlier, or later, than
+ * the one before, but not before what is sealed of that.
+ */
 static bool is_repeated(const struct stream *s, const uint8_t *buf, size_t len)
 {
-	return len >= s->write_len &&
-	       (buf == s->write_buf ||
+	return len >= s->write_done &&
+	       (!s->write_done || buf == s->write_buf ||
 		SSL_get_mode(s->ssl) & SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
 /* Not all of it is with the kernel: it is to be called again. */
-static int again(struct stream *s, const uint8_t *buf, size_t len, int error)
+static int again(struct stream *s, const uint8_t *buf, int error)
 {
 	s->write_buf = buf;
-	s->write_len = len;
+	s->repeat = true;
 	s->budget = 0;
 	return stream_failed(s, error);
 }
@@ -113,7 +116,7 @@ static int write_held(struct stream *s, const uint8_t *buf, size_t len,
 {
 	int ret = 0;
 
-	if (s->write_len || outbox_error(&s->out))
+	if (s->repeat || outbox_error(&s->out))
 		ret = outbox_send(&s->out, stream_wbio(s));
 
 	/* one that went out meanwhile counts, as it does with OpenSSL */
@@ -121,9 +124,10 @@ static int write_held(struct stream *s, const uint8_t *buf, size_t len,
 				       SSL_MODE_ENABLE_PARTIAL_WRITE))
 		ret = put_all(s, buf, len);
 	if (ret)
-		return again(s, buf, len, ret);
+		return again(s, buf, ret);
 	*done = s->write_done;
-	s->write_done = s->write_len = 0;
+	s->write_done = 0;
+	s->repeat = false;
 	s->last = LAST_DONE;
 	return 1;
 }
@@ -138,9 +142,9 @@ int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
 		return refuse(s);
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
-	if (s->write_len && !is_repeated(s, buf, len))
-		return refuse_retry(s, len < s->write_len);
-	if (!s->write_len) {
+	if (s->repeat && !is_repeated(s, buf, len))
+		return refuse_retry(s, len < s->write_done);
+	if (!s->repeat) {
 		ret = stream_before_data(s);
 		if (ret < 0)
 			return ret;

@@ -38,6 +38,11 @@
 		exit(1);                                                   \
 	} while (0)
 
+static size_t min(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
 /* libssl's own */
 static struct {
 	SSL *(*new)(SSL_CTX *ctx);
@@ -371,6 +376,16 @@ static void peer_reads(const struct ends *e)
 	       sum(buf, len), error_name(libssl.error(e->peer, ret)),
 	       SSL_get_shutdown(e->peer));
 	say_errors();
+}
+
+static void peer_drains(const struct ends *e)
+{
+	static uint8_t buf[1 << 16];
+
+	wait_for_arrival(e->fd);
+	while (libssl.read(e->peer, buf, sizeof(buf)) > 0)
+		;
+	ERR_clear_error();
 }
 
 static void peer_writes(const struct ends *e, int len)
@@ -715,6 +730,34 @@ static void full_socket(const struct way *way)
 	full(way, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, 1 << 20);
 	full(way, SSL_MODE_ENABLE_PARTIAL_WRITE |
 			  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, 1 << 20);
+}
+
+/* Repeated with less, or with more, than before: redis does. */
+static void other_retry(const struct way *way)
+{
+	static const int lens[] = { 1 << 20, 300000, 700000 };
+	struct ends e = open_ends(way);
+	size_t sent = 0, turn = 0;
+	uint8_t *from = pattern(1 << 20);
+
+	small_buffers(&e);
+	told = false;
+	SSL_set_mode(e.ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
+				    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	while (sent < 1 << 20) {
+		size_t len = min((size_t)lens[turn++ % 3], (1 << 20) - sent);
+		int ret = SSL_write(e.ssl, from + sent, (int)len);
+
+		if (ret > 0)
+			sent += (size_t)ret;
+		else if (SSL_get_error(e.ssl, ret) != SSL_ERROR_WANT_WRITE)
+			break;
+		else
+			peer_drains(&e);
+	}
+	printf("\tsent %zu\n", sent);
+	say_errors();
+	close_ends(&e);
 }
 
 static void wrong_retry(const struct way *way)
@@ -1253,6 +1296,7 @@ static const struct {
 	{ "key updates", updates },
 	{ "without auto retry", without_retry },
 	{ "full socket", full_socket },
+	{ "another retry", other_retry },
 	{ "wrong retry", wrong_retry },
 	{ "partial writes", partial },
 	{ "short records", fragments },
