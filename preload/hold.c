@@ -125,7 +125,7 @@ static void shrink(struct held *h, struct holder *mine)
 		return;
 	memcpy(bytes, h->bytes + h->start, len);
 	h->start = h->end;
-	held_release(h, mine, true);
+	held_release(h, mine, false);
 	h->bytes = bytes;
 	h->end = h->size = len;
 }
@@ -139,7 +139,7 @@ static void send_now(struct holder *holder, struct held *h, struct holder *mine,
 	if (!h->owed) {
 		h->due = 0;
 		h->stuck = false;
-		held_release(h, mine, true);
+		held_release(h, mine, false);
 		return;
 	}
 	shrink(h, mine);
@@ -181,7 +181,7 @@ void hold_leave(struct held *h)
 		h->stuck = false;
 	}
 	if (!hold_len(h))
-		held_release(h, mine, true);
+		held_release(h, mine, false);
 	else if (!h->owed)
 		shrink(h, mine);
 	else if (!mine)
@@ -221,7 +221,7 @@ static bool make_room(struct held *h, size_t len, struct holder *mine)
 	h->end = held;
 	h->size = size;
 	old.start = old.end;
-	held_release(&old, mine, true);
+	held_release(&old, mine, false);
 	return true;
 }
 

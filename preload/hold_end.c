@@ -131,11 +131,13 @@ static bool part_with(struct holder *holder, unsigned from, unsigned to,
 	pthread_mutex_lock(&holder->lock);
 	while ((h = find(&holder->fresh, from, to)) ||
 	       (h = find(&holder->stuck, from, to))) {
+		if (!hold_is_mine())
+			break;
 		if (!holder_push(holder, h, BY_END)) {
 			orphan_of(h, shut);
 			left = true;
 		}
-		held_release(h, holder, false);
+		held_release(h, holder, true);
 		holder_unlist(holder, h);
 	}
 	pthread_mutex_unlock(&holder->lock);
@@ -145,14 +147,11 @@ static bool part_with(struct holder *holder, unsigned from, unsigned to,
 static bool before_close(unsigned from, unsigned to, bool shut)
 {
 	int saved = errno;
-	bool left = false, was, checked = false;
+	bool left = false, was;
 
 	for each_holder(holder) {
 		if (holder == &hold_orphanage || !holds_any(holder))
 			continue;
-		if (!checked && !hold_is_mine())
-			break;
-		checked = true;
 		was = section_enter();
 		left |= part_with(holder, from, to, shut);
 		section_leave(was);

@@ -14,7 +14,7 @@
 
 enum {
 	BUFFER = HOLD_MAX + (32 << 10), /* and a whole record, and then some */
-	BUFFERS = 4, /* that a thread keeps */
+	BUFFERS = HOLD_CONNECTIONS, /* that a thread keeps: no page faults */
 	TICK_NS = HOLD_NS / 2,
 };
 
@@ -27,7 +27,9 @@ struct holder {
 	/* how many those are; changed with the lock */
 	_Atomic unsigned held, owing;
 	_Atomic unsigned listed; /* so far: does anything happen? */
-	uint8_t *returned; /* a buffer that others have emptied; by lock */
+	uint8_t *buffers[BUFFERS]; /* that are empty; by lock */
+	unsigned buffered;
+	unsigned passed; /* times that the thread of ours did not get the lock */
 	bool forking;	   /* fork() has the lock */
 	/*
 	 * What its thread works on, and how much of that was owed and is where
@@ -35,8 +37,6 @@ struct holder {
 	 */
 	_Atomic(struct held *) current;
 	_Atomic size_t promised;
-	uint8_t *buffers[BUFFERS]; /* its thread's alone */
-	unsigned buffered;
 	unsigned rounds; /* of destructors */
 	bool used;	 /* by a thread; by the registry's lock */
 	struct holder *_Atomic next;
@@ -109,8 +109,8 @@ void holder_list(struct holder *holder, struct held *h, bool stuck);
 void holder_unlist(struct holder *holder, struct held *h);
 void holder_flush(struct holder *holder, enum why why);
 
-/* Buffers: of BUFFER bytes, or of malloc(), by h->size. */
-void held_release(struct held *h, struct holder *holder, bool mine);
+/* Buffers: of BUFFER bytes, or of malloc(), by h->size. holder may be NULL. */
+void held_release(struct held *h, struct holder *holder, bool locked);
 uint8_t *buffer_new(struct holder *mine);
 
 /* This is the main thread, or the only one of a child. */

@@ -140,25 +140,16 @@ struct holder *holder_mine(void)
 
 /* ---- Buffers ----------------------------------------------------------- */
 
-static uint8_t *take_returned(struct holder *mine)
-{
-	uint8_t *buffer;
-
-	pthread_mutex_lock(&mine->lock);
-	buffer = mine->returned;
-	mine->returned = NULL;
-	pthread_mutex_unlock(&mine->lock);
-	return buffer;
-}
-
 uint8_t *buffer_new(struct holder *mine)
 {
 	uint8_t *buffer = NULL;
 
-	if (mine && mine->buffered)
-		return mine->buffers[--mine->buffered];
-	if (mine)
-		buffer = take_returned(mine);
+	if (mine) {
+		pthread_mutex_lock(&mine->lock);
+		if (mine->buffered)
+			buffer = mine->buffers[--mine->buffered];
+		pthread_mutex_unlock(&mine->lock);
+	}
 	if (buffer)
 		return buffer;
 	buffer = mmap(NULL, BUFFER, PROT_READ | PROT_WRITE,
@@ -166,8 +157,28 @@ uint8_t *buffer_new(struct holder *mine)
 	return buffer == MAP_FAILED ? NULL : buffer;
 }
 
-/* An empty one's: mine, the calling thread's, or with the holder's lock. */
-void held_release(struct held *h, struct holder *holder, bool mine)
+static bool keep_buffer(struct holder *holder, uint8_t *buffer)
+{
+	if (holder->buffered == BUFFERS)
+		return false;
+	holder->buffers[holder->buffered++] = buffer;
+	return true;
+}
+
+static bool give_back(struct holder *holder, uint8_t *buffer, bool locked)
+{
+	bool kept;
+
+	if (locked)
+		return keep_buffer(holder, buffer);
+	pthread_mutex_lock(&holder->lock);
+	kept = keep_buffer(holder, buffer);
+	pthread_mutex_unlock(&holder->lock);
+	return kept;
+}
+
+/* An empty one's. */
+void held_release(struct held *h, struct holder *holder, bool locked)
 {
 	uint8_t *bytes = h->bytes;
 
@@ -177,11 +188,7 @@ void held_release(struct held *h, struct holder *holder, bool mine)
 	h->start = h->end = 0;
 	if (h->size != BUFFER)
 		free(bytes);
-	else if (mine && holder && holder->buffered < BUFFERS)
-		holder->buffers[holder->buffered++] = bytes;
-	else if (!mine && !holder->returned)
-		holder->returned = bytes;
-	else
+	else if (!holder || !give_back(holder, bytes, locked))
 		munmap(bytes, BUFFER);
 	h->size = 0;
 }
@@ -191,9 +198,6 @@ static void free_buffers(struct holder *holder)
 {
 	while (holder->buffered)
 		munmap(holder->buffers[--holder->buffered], BUFFER);
-	if (holder->returned)
-		munmap(holder->returned, BUFFER);
-	holder->returned = NULL;
 }
 
 /* ---- The lists --------------------------------------------------------- */
@@ -279,7 +283,7 @@ void holder_send(struct holder *holder, struct held *h, enum why why)
 		holder_unlist(holder, h);
 		orphan_end(container_of(h, struct orphan, held));
 	} else {
-		held_release(h, holder, false);
+		held_release(h, holder, true);
 		holder_unlist(holder, h);
 	}
 }
@@ -344,7 +348,7 @@ static void forget(struct holder *holder, struct list *list)
 		if (holder == &hold_orphanage)
 			orphan_end(container_of(h, struct orphan, held));
 		else
-			held_release(h, holder, false);
+			held_release(h, holder, true);
 	}
 }
 
