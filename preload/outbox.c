@@ -38,6 +38,11 @@ void outbox_close(struct outbox *out, bool opened)
 		hold_leave(&out->held);
 }
 
+static void less_room(struct outbox *out, size_t len)
+{
+	out->room -= min_size(out->room, len);
+}
+
 size_t outbox_len(const struct outbox *out)
 {
 	return out->by_bio ? bytes_len(&out->bytes) : hold_len(&out->held);
@@ -55,13 +60,20 @@ void outbox_added(struct outbox *out, size_t len)
 		out->bytes.end += len;
 	else
 		out->held.end += len;
+	less_room(out, len);
 }
 
 size_t outbox_room(struct outbox *out)
 {
-	size_t room = out->by_bio ? 0 : hold_room_of(&out->held);
+	/* what the kernel needs beside the bytes of a send; worth asking again */
+	enum { OVERHEAD = 4096, LITTLE = 64 << 10 };
 
-	return min_size(room, HOLD_MAX);
+	if (out->by_bio)
+		return 0;
+	less_room(out, OVERHEAD);
+	if (out->room < LITTLE)
+		out->room = hold_room_of(&out->held);
+	return min_size(out->room, HOLD_MAX);
 }
 
 static int write_bio(struct bytes *bytes, BIO *bio)

@@ -19,6 +19,11 @@ struct outbox {
 	bool by_bio;
 	bool open; /* between hold_take() and hold_leave() */
 	bool left; /* something was there when that ended */
+	/*
+	 * What the socket takes at least: as it said once, less what was added
+	 * since. Acknowledgements only make it more.
+	 */
+	size_t room;
 	struct held held;
 	struct bytes bytes;
 };
@@ -39,7 +44,8 @@ size_t outbox_len(const struct outbox *out);
 /* Room for a record of so many bytes, and that they are there. NULL: no memory */
 uint8_t *outbox_reserve(struct outbox *out, size_t len);
 void outbox_added(struct outbox *out, size_t len);
-/* How much may be kept here without waiting for the socket later. */
+/* How much may be kept here, if there is nothing, without waiting for the socket
+ * later. */
 size_t outbox_room(struct outbox *out);
 /* 0, -EAGAIN or -EINTR where some is left, or another -errno. */
 int outbox_send(struct outbox *out, struct bio_st *bio);
