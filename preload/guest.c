@@ -316,6 +316,8 @@ static void try_now(SSL *ssl, struct guest *guest)
 		handoff_leave(ssl);
 		SSL_free_buffers(ssl);
 		tally_add(taken, 1);
+		if (tally_wanted())
+			tally_look();
 	} else if (ret != -EBUSY || ++guest->tries == TRIES) {
 		leave(ssl, guest, why);
 	}

@@ -477,6 +477,8 @@ static int ask(struct stream *s)
 	    BIO_should_read(SSL_get_rbio(s->ssl)) &&
 	    !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
 		return SHADOW_GO_ON;
+	s->failed |= !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN) ||
+		     SSL_in_init(s->ssl);
 	return ret;
 }
 

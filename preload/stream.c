@@ -57,6 +57,8 @@ void stream_free(struct stream *s)
 {
 	if (!s)
 		return;
+	if (s->failed)
+		tally_add(failed, 1);
 	outbox_free(&s->out);
 	shadow_free(s);
 	inbox_free(&s->in);
@@ -168,6 +170,7 @@ int stream_failed(struct stream *s, int error)
 	errno = -error;
 	if (error == -EAGAIN || error == -EINTR)
 		return stream_want_write(s);
+	s->failed = true;
 	s->last = LAST_WRITE_FAILED;
 	return -1;
 }

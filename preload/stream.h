@@ -47,6 +47,7 @@ struct stream {
 	struct claim claim;
 	struct shadow shadow;
 	enum stream_last last;
+	bool failed; /* it ended with an error */
 
 	/* the record that is being read */
 	uint8_t *plain;

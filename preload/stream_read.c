@@ -42,6 +42,7 @@ static int receive_failed(struct stream *s, int error)
 		return stream_want_read(s);
 	if (!s->out.by_bio)
 		BIO_clear_retry_flags(SSL_get_rbio(s->ssl));
+	s->failed = true;
 	s->last = LAST_READ_FAILED;
 	return -1;
 }
