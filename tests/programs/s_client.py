@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """openssl s_client and s_server, talked to by pipes."""
+import fcntl
 import os
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 
-from trial import ADDRESS, PATIENCE, Failure, environment
+from trial import (ADDRESS, PATIENCE, Failure, environment, listens, until)
 
 
 class Talk:
@@ -32,8 +35,11 @@ class Talk:
             self.changed.notify_all()
 
     def say(self, data):
-        """In one write; s_client reads a command of it only so."""
-        os.write(self.process.stdin.fileno(), data)
+        """It is read by itself: a command is one only so."""
+        fd = self.process.stdin.fileno()
+        os.write(fd, data)
+        until("it reads", lambda: self.over or not struct.unpack(
+            "i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
 
     def expect(self, text, times=1):
         """Wait until it has said that; returns all it has."""
@@ -73,4 +79,14 @@ def s_client(side, port, *words, env=None):
                  f"{ADDRESS}:{port}", "-servername", "localhost", "-CAfile",
                  side.trial.dir / "ca.crt", *words], env=env, cwd=side.dir)
     talk.expect(b"Verify return code: 0")
+    return talk
+
+
+def s_server(side, port, *words, env=None, cwd=None):
+    """Listening."""
+    talk = Talk([side.trial.paths["openssl"], "s_server", "-accept",
+                 f"{ADDRESS}:{port}", "-cert", side.trial.dir / "server.crt",
+                 "-key", side.trial.dir / "server.key", *words], env=env,
+                cwd=cwd or side.dir)
+    until("s_server listens", lambda: listens(port) or talk.over)
     return talk
