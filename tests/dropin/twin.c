@@ -1171,6 +1171,35 @@ static void over_memory(const struct way *way)
 	close_ends(&e);
 }
 
+/* A BIO in front of the SSL, and calls of the SSL itself between. */
+static void by_ssl_bio(const struct way *way)
+{
+	for (int i = 0; i < 2; i++) {
+		struct ends e = open_ends(way);
+		BIO *bio = BIO_new(BIO_f_ssl());
+		uint8_t buf[1000];
+		int n;
+
+		if (i)
+			say_write(&e, 0, 20);
+		BIO_set_ssl(bio, e.ssl, BIO_NOCLOSE);
+		n = BIO_write(bio, pattern(5000), 5000);
+		printf("\tBIO_write %d\n", n);
+		say_write(&e, 0, 300);
+		peer_reads(&e);
+		peer_writes(&e, 1500);
+		n = BIO_read(bio, buf, 1000);
+		printf("\tBIO_read %d %08x\n", n, sum(buf, (size_t)n));
+		say_read(&e, 1000);
+		n = BIO_read(bio, buf, 1000);
+		printf("\tBIO_read %d %d\n", n, BIO_should_retry(bio));
+		BIO_free(bio);
+		say_shutdown(&e);
+		peer_reads(&e);
+		close_ends(&e);
+	}
+}
+
 static int narrow; /* bytes that a BIO of ours takes at once */
 
 static int narrow_write(BIO *bio, const char *in, int len)
@@ -1309,6 +1338,7 @@ static const struct {
 	{ "read ahead", ahead },
 	{ "clear and dup", again },
 	{ "unix socket", over_unix },
+	{ "BIO_f_ssl()", by_ssl_bio },
 	{ "memory BIOs", over_memory },
 	{ "a BIO of the program's", over_own },
 	{ "broken pipe", broken_pipe },
