@@ -197,7 +197,13 @@ void inbox_pass(struct inbox *in, size_t len)
 {
 	in->start += len;
 	in->usual = len;
-	if (!in->owed || is_whole(in, in->start))
+	if (!is_whole(in, in->start))
+		inbox_give_back(in);
+}
+
+void inbox_give_back(struct inbox *in)
+{
+	if (!in->owed)
 		return;
 	settle(in, in->end - in->start);
 	in->end = in->start;

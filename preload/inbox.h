@@ -55,6 +55,11 @@ int inbox_record(struct inbox *in, struct bio_st *bio, uint8_t **record,
 		 size_t *len, bool wait);
 /* It has been read: the program need not find it in the socket any more. */
 void inbox_pass(struct inbox *in, size_t len);
+/*
+ * What was only looked at, behind what has been read, is the socket's again: after
+ * close_notify a program may go on without TLS.
+ */
+void inbox_give_back(struct inbox *in);
 /* What inbox_record() gave is no longer needed, nor is it in the way. */
 void inbox_rest(struct inbox *in);
 

@@ -156,6 +156,7 @@ static int pull(struct stream *s)
 		ret = give_content(s, opened.type, opened.content, opened.len);
 	}
 	inbox_pass(&s->in, len);
+	inbox_give_back(&s->in);
 	return ret ? ret : 1;
 }
 

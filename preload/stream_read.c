@@ -126,8 +126,10 @@ static int next_record(struct stream *s)
 	inbox_pass(&s->in, len);
 	tally_add(rx_records, 1);
 	if (opened.type != RECORD_DATA || !opened.len ||
-	    shadow_in_message(&s->shadow))
+	    shadow_in_message(&s->shadow)) {
+		inbox_give_back(&s->in);
 		return judge(s, &opened);
+	}
 	s->plain = opened.content;
 	s->plain_len = opened.len;
 	s->shadow.rest_type = RECORD_DATA;

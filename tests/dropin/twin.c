@@ -487,6 +487,30 @@ static void peer_closes(const struct way *way)
 	close_ends(&e);
 }
 
+/* After close_notify the socket is the program's. */
+static void without_tls(const struct way *way)
+{
+	for (int i = 0; i < 2; i++) {
+		struct ends e = open_ends(way);
+		uint8_t buf[1000];
+		ssize_t n;
+
+		peer_writes(&e, 100);
+		libssl.shutdown(e.peer);
+		send(e.peer_fd, pattern(500), 500, 0);
+		wait_for_arrival(e.peer_fd);
+		if (i)
+			say_shutdown(&e);
+		say_read(&e, 200);
+		say_read(&e, 200);
+		say_shutdown(&e);
+		n = recv(e.fd, buf, sizeof(buf), 0);
+		printf("\tin the clear %zd %08x\n", n,
+		       n > 0 ? sum(buf, (size_t)n) : 0);
+		close_ends(&e);
+	}
+}
+
 static void we_close(const struct way *way)
 {
 	struct ends e = open_ends(way);
@@ -1317,6 +1341,7 @@ static const struct {
 	{ "with _ex", with_ex },
 	{ "peer closes", peer_closes },
 	{ "we close", we_close },
+	{ "without TLS any more", without_tls },
 	{ "close with data unread", close_with_data },
 	{ "ends without close_notify", ends_without },
 	{ "reset", reset },
