@@ -314,6 +314,7 @@ static void try_now(SSL *ssl, struct guest *guest)
 	if (!ret) {
 		guest->state = GUEST_TAKEN;
 		handoff_leave(ssl);
+		shadow_stand(guest->stream);
 		SSL_free_buffers(ssl);
 		tally_add(taken, 1);
 		if (tally_wanted())

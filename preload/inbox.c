@@ -172,6 +172,19 @@ static int fill(struct inbox *in, BIO *bio, bool wait)
 	return bio ? fill_from_bio(in, bio) : fill_from_socket(in, wait);
 }
 
+void inbox_move(struct inbox *in, int fd)
+{
+	size_t len = in->end - in->start;
+	bool ahead = in->how == INBOX_AHEAD;
+
+	settle(in, len);
+	in->end -= min_size(in->owed, len);
+	in->owed = 0;
+	inbox_rest(in);
+	in->fd = fd;
+	inbox_ahead(in, ahead);
+}
+
 int inbox_record(struct inbox *in, BIO *bio, uint8_t **record, size_t *len,
 		 bool wait)
 {

@@ -45,6 +45,12 @@ void inbox_free(struct inbox *in);
 void inbox_ahead(struct inbox *in, bool ahead);
 
 /*
+ * Another socket takes the place of this one (-1: a BIO). What was only looked at
+ * stays in the old one, as OpenSSL has not taken it.
+ */
+void inbox_move(struct inbox *in, int fd);
+
+/*
  * The record at the front: 1, with *record and *len, in memory that is the
  * caller's until inbox_pass(). It is as long as its header says; if that is
  * none that TLS knows, or of more than can be, only the header is there. 0: the stream has ended; or

@@ -77,18 +77,28 @@ INTERPOSED int SSL_peek_ex(SSL *ssl, void *buf, size_t num, size_t *got)
 	return read_ex(ssl, buf, num, got, true, NEXT(SSL_peek_ex));
 }
 
+static size_t left_of(const SSL *ssl)
+{
+	const struct guest *guest = guest_of(ssl);
+
+	return guest && guest->stream ? stream_pending(guest->stream) : 0;
+}
+
 INTERPOSED int SSL_pending(const SSL *ssl)
 {
 	struct stream *s = guest_taken(ssl);
+	int pending = s ? 0 : NEXT(SSL_pending)(ssl);
 
-	return s ? (int)stream_pending(s) : NEXT(SSL_pending)(ssl);
+	/* or it has been returned, and OpenSSL reads what is left next */
+	return pending ? pending : (int)left_of(ssl);
 }
 
 INTERPOSED int SSL_has_pending(const SSL *ssl)
 {
 	struct stream *s = guest_taken(ssl);
 
-	return s ? stream_has_pending(s) : NEXT(SSL_has_pending)(ssl);
+	return s ? stream_has_pending(s) :
+		   NEXT(SSL_has_pending)(ssl) || left_of(ssl);
 }
 
 /* ---- Writing ----------------------------------------------------------- */
@@ -273,12 +283,13 @@ INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 		return ERR_GET_LIB(error) == ERR_LIB_SYS ? SSL_ERROR_SYSCALL :
 							   SSL_ERROR_SSL;
 	if (s->last == LAST_CLOSED) {
-		BIO_clear_retry_flags(SSL_get_rbio(ssl));
+		BIO_clear_retry_flags(stream_rbio(s));
+		BIO_clear_retry_flags(s->shadow.bio);
 		return NEXT(SSL_get_error)(ssl, ret);
 	}
 	if (s->last == LAST_WANT_READ)
-		return wanted_of(SSL_get_rbio(ssl));
+		return wanted_of(stream_rbio(s));
 	if (s->last == LAST_WANT_WRITE)
-		return wanted_of(SSL_get_wbio(ssl));
+		return wanted_of(stream_wbio(s));
 	return SSL_ERROR_SYSCALL;
 }

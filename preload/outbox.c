@@ -2,6 +2,7 @@
 #include "outbox.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include <openssl/bio.h>
 
@@ -81,6 +82,8 @@ static int write_bio(struct bytes *bytes, BIO *bio)
 	while (bytes_len(bytes)) {
 		int n;
 
+		if (!bio)
+			return -EIO;
 		errno = 0;
 		n = BIO_write(bio, bytes->bytes + bytes->start,
 			      (int)bytes_len(bytes));
@@ -97,6 +100,69 @@ int outbox_send(struct outbox *out, BIO *bio)
 {
 	return out->by_bio ? write_bio(&out->bytes, bio) :
 			     hold_send(&out->held);
+}
+
+/* What is not owed, into bytes that are out of the way. 0 or -errno. */
+static int take_rest(struct outbox *out, struct bytes *rest)
+{
+	struct held *h = &out->held;
+	size_t len;
+	uint8_t *to;
+
+	if (out->by_bio) {
+		*rest = out->bytes;
+		out->bytes = (struct bytes){ 0 };
+		return 0;
+	}
+	hold_take(h);
+	len = hold_len(h) - h->owed;
+	to = len ? bytes_reserve(rest, len) : NULL;
+	if (to) {
+		memcpy(to, h->bytes + h->end - len, len);
+		rest->end += len;
+	}
+	if (to || !len)
+		h->end -= len;
+	hold_leave(h);
+	return to || !len ? 0 : -ENOMEM;
+}
+
+/* Whoever finds it there repeats a call for it. */
+static int put_rest(struct outbox *out, struct bytes *rest)
+{
+	size_t len = bytes_len(rest);
+	uint8_t *to;
+
+	if (out->by_bio) {
+		out->bytes = *rest;
+		*rest = (struct bytes){ 0 };
+		return 0;
+	}
+	hold_take(&out->held);
+	to = len ? hold_reserve(&out->held, len) : NULL;
+	if (to) {
+		memcpy(to, rest->bytes + rest->start, len);
+		out->held.end += len;
+	}
+	out->held.refused = true;
+	hold_leave(&out->held);
+	return to || !len ? 0 : -ENOMEM;
+}
+
+int outbox_move(struct outbox *out, int fd)
+{
+	struct bytes rest = { 0 };
+	int error = take_rest(out, &rest);
+
+	hold_finish(&out->held);
+	out->by_bio = fd < 0;
+	out->room = 0;
+	hold_init(&out->held, fd);
+	if (!error)
+		error = put_rest(out, &rest);
+	out->left = outbox_len(out) > 0;
+	bytes_free(&rest);
+	return error;
 }
 
 int outbox_error(const struct outbox *out)

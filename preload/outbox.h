@@ -34,6 +34,13 @@ void outbox_init(struct outbox *out, int fd);
 void outbox_free(struct outbox *out);
 
 /*
+ * Another socket takes the place of this one, or -1: a BIO. What the program was
+ * told is written goes to the old one; the rest of a record for which it was not
+ * comes along. 0 or -errno.
+ */
+int outbox_move(struct outbox *out, int fd);
+
+/*
  * Pairs, that may be nested: outbox_close() takes what outbox_open() returned.
  * The calls below belong between them.
  */

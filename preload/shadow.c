@@ -13,6 +13,7 @@
 #include "record/record.h"
 #include "seal.h"
 #include "stream.h"
+#include "tally.h"
 
 void shadow_init(struct shadow *shadow, uint64_t rx_seq, uint64_t tx_seq)
 {
@@ -221,15 +222,39 @@ static void copy_flags(BIO *to, BIO *from)
 	BIO_set_flags(to, BIO_get_retry_flags(from));
 }
 
-static int bio_read(BIO *bio, char *out, int len)
+/* Has a record gone that OpenSSL does not know of? */
+static bool is_untouched(const struct stream *s)
 {
-	struct stream *s = BIO_get_data(bio);
-	struct bytes *in = s ? &s->shadow.in : NULL;
+	return s->tx_seq == s->shadow.tx_seq && s->rx_seq == s->shadow.rx_seq &&
+	       !s->shadow.touched && !s->plain_len && !s->in.bytes &&
+	       !s->out.left && !bytes_len(&s->shadow.in);
+}
+
+/*
+ * OpenSSL is in a call that has passed us by. true: it has the program's BIOs
+ * again, and so this is an operation of theirs.
+ */
+static bool passed_by(struct stream *s)
+{
+	if (s->shadow.calling || s->shadow.stays)
+		return false;
+	if (is_untouched(s)) {
+		shadow_step_aside(s);
+		s->shadow.stays = true;
+		tally_add(returned, 1);
+		return true;
+	}
+	stream_return(s);
+	return false;
+}
+
+static int read_for(struct stream *s, BIO *bio, char *out, int len)
+{
+	struct bytes *in = &s->shadow.in;
 	size_t n;
 	int ret = -EAGAIN;
 
-	BIO_clear_retry_flags(bio);
-	if (!s || (!bytes_len(in) && s->shadow.eof))
+	if (!bytes_len(in) && s->shadow.eof)
 		return 0;
 	if (!bytes_len(in) && s->shadow.pulls) {
 		ret = pull(s);
@@ -251,6 +276,21 @@ static int bio_read(BIO *bio, char *out, int len)
 	return (int)n;
 }
 
+static int bio_read(BIO *bio, char *out, int len)
+{
+	struct stream *s = BIO_get_data(bio);
+	int ret;
+
+	BIO_clear_retry_flags(bio);
+	if (!s)
+		return 0;
+	if (passed_by(s))
+		return BIO_read(stream_rbio(s), out, len);
+	ret = read_for(s, bio, out, len);
+	copy_flags(stream_rbio(s), bio);
+	return ret;
+}
+
 /* For good: then OpenSSL waits for the socket itself. */
 static int send_now(struct stream *s, BIO *bio)
 {
@@ -264,17 +304,17 @@ static int send_now(struct stream *s, BIO *bio)
 	return -1;
 }
 
-static int bio_write(BIO *bio, const char *in, int len)
+static int write_for(struct stream *s, BIO *bio, const char *in, int len)
 {
-	struct stream *s = BIO_get_data(bio);
-	struct bytes *out = s ? &s->shadow.out : NULL;
+	struct bytes *out = &s->shadow.out;
 	uint8_t *to;
 	bool opened;
 	int ret;
 
-	BIO_clear_retry_flags(bio);
-	if (!s)
-		return len;
+	if (!claim_holds(&s->claim)) {
+		stream_not_ours(s);
+		return -1;
+	}
 	if (s->shadow.full)
 		BIO_set_retry_write(bio);
 	if (s->shadow.full ||
@@ -299,6 +339,21 @@ static int bio_write(BIO *bio, const char *in, int len)
 	return len;
 }
 
+static int bio_write(BIO *bio, const char *in, int len)
+{
+	struct stream *s = BIO_get_data(bio);
+	int ret;
+
+	BIO_clear_retry_flags(bio);
+	if (!s)
+		return len;
+	if (passed_by(s))
+		return BIO_write(stream_wbio(s), in, len);
+	ret = write_for(s, bio, in, len);
+	copy_flags(stream_wbio(s), bio);
+	return ret;
+}
+
 /* OpenSSL does so behind an alert or a handshake message. */
 static int flush(struct stream *s, BIO *bio)
 {
@@ -315,22 +370,21 @@ static long bio_ctrl(BIO *bio, int command, long number, void *where)
 {
 	struct stream *s = BIO_get_data(bio);
 
-	(void)number;
 	if (!s)
 		return 0;
 	switch (command) {
-	case BIO_C_GET_FD:
-		if (where)
-			*(int *)where = s->fd;
-		return s->fd;
-	case BIO_CTRL_PENDING:
-		return (long)bytes_len(&s->shadow.in);
 	case BIO_CTRL_EOF:
 		return s->shadow.eof;
 	case BIO_CTRL_FLUSH:
 		return flush(s, bio);
-	default:
+	case BIO_CTRL_WPENDING:
+		return BIO_ctrl(stream_wbio(s), command, number, where);
+	case BIO_CTRL_PUSH:
+	case BIO_CTRL_POP:
+	case BIO_CTRL_DUP:
 		return 0;
+	default: /* a BIO with the SSL in it hands all to that which reads */
+		return BIO_ctrl(stream_rbio(s), command, number, where);
 	}
 }
 
@@ -374,27 +428,30 @@ static BIO *bio_of(struct stream *s)
 
 /* ---- In place of the program's ----------------------------------------- */
 
-static bool stand(struct stream *s)
+bool shadow_ready(struct stream *s)
+{
+	return bio_of(s);
+}
+
+void shadow_stand(struct stream *s)
 {
 	struct shadow *shadow = &s->shadow;
-	BIO *bio = bio_of(s);
 
-	if (!bio)
-		return false;
 	if (shadow->standing)
-		return true;
-	shadow->rbio = SSL_get_rbio(s->ssl);
-	shadow->wbio = SSL_get_wbio(s->ssl);
-	if (shadow->rbio)
+		return;
+	shadow->rbio = NEXT(SSL_get_rbio)(s->ssl);
+	shadow->wbio = NEXT(SSL_get_wbio)(s->ssl);
+	if (shadow->rbio) {
 		BIO_up_ref(shadow->rbio);
-	if (shadow->wbio)
+		BIO_up_ref(shadow->bio);
+		NEXT(SSL_set0_rbio)(s->ssl, shadow->bio);
+	}
+	if (shadow->wbio) {
 		BIO_up_ref(shadow->wbio);
-	BIO_up_ref(bio);
-	BIO_up_ref(bio);
-	NEXT(SSL_set0_rbio)(s->ssl, bio);
-	NEXT(SSL_set0_wbio)(s->ssl, bio);
+		BIO_up_ref(shadow->bio);
+		NEXT(SSL_set0_wbio)(s->ssl, shadow->bio);
+	}
 	shadow->standing = true;
-	return true;
 }
 
 void shadow_step_aside(struct stream *s)
@@ -403,19 +460,14 @@ void shadow_step_aside(struct stream *s)
 
 	if (!shadow->standing)
 		return;
-	copy_flags(shadow->rbio, shadow->bio);
-	if (shadow->wbio != shadow->rbio)
-		copy_flags(shadow->wbio, shadow->bio);
 	NEXT(SSL_set0_rbio)(s->ssl, shadow->rbio);
 	NEXT(SSL_set0_wbio)(s->ssl, shadow->wbio);
 	shadow->rbio = shadow->wbio = NULL;
-	shadow->standing = shadow->stays = shadow->pulls = false;
+	shadow->standing = false;
 }
 
 void shadow_stay(struct stream *s)
 {
-	if (!stand(s))
-		return;
 	s->shadow.stays = s->shadow.pulls = true;
 }
 
@@ -428,8 +480,7 @@ void shadow_free(struct stream *s)
 	if (shadow->standing) {
 		/* the SSL is going, and the program's BIOs go with it */
 		BIO_free_all(shadow->rbio);
-		if (shadow->wbio != shadow->rbio)
-			BIO_free_all(shadow->wbio);
+		BIO_free_all(shadow->wbio);
 	}
 	BIO_free(shadow->bio);
 	bytes_free(&shadow->in);
@@ -438,22 +489,35 @@ void shadow_free(struct stream *s)
 
 /* ---- OpenSSL's opinion ------------------------------------------------- */
 
+/*
+ * What OpenSSL has set beside reading and writing; by SSL_get_rbio(), which is
+ * ours, at the program's, or else at this.
+ */
+static void show_flags(struct stream *s)
+{
+	if (!BIO_get_retry_flags(s->shadow.bio))
+		return;
+	copy_flags(s->shadow.rbio, s->shadow.bio);
+	if (s->shadow.wbio != s->shadow.rbio)
+		copy_flags(s->shadow.wbio, s->shadow.bio);
+}
+
 int shadow_call(struct stream *s, int (*call)(SSL *ssl), bool pulls)
 {
+	bool was = s->shadow.calling;
 	int ret;
 
-	if (!stand(s)) {
-		errno = ENOMEM;
-		return -1;
-	}
 	s->last = LAST_OPENSSL;
+	s->shadow.touched = s->shadow.calling = true;
 	s->shadow.pulls = pulls;
+	BIO_clear_retry_flags(s->shadow.bio);
 	ret = call(s->ssl);
 	if (s->out.left)
 		stream_send(s);
 	s->shadow.pulls = s->shadow.stays;
+	s->shadow.calling = was;
 	if (!s->shadow.stays)
-		shadow_step_aside(s);
+		show_flags(s);
 	return ret;
 }
 
@@ -475,7 +539,7 @@ static int ask(struct stream *s)
 
 	if (!bytes_len(&s->shadow.in) && !s->shadow.eof && !s->shadow.stays &&
 	    NEXT(SSL_want)(s->ssl) == SSL_READING &&
-	    BIO_should_read(SSL_get_rbio(s->ssl)) &&
+	    BIO_should_read(stream_rbio(s)) &&
 	    !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
 		return SHADOW_GO_ON;
 	s->failed |= !(SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN) ||

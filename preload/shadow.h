@@ -9,9 +9,11 @@
  *
  * Its records never leave the process: twice the same nonce gives nothing away.
  *
- * A BIO of ours stands in place of the program's while that lasts. After
- * shadow_stay() it stands there for good, and every record of the connection
- * goes through it.
+ * For that a BIO of ours stands in place of the program's. A call of OpenSSL's
+ * that has passed us by (by a pointer to libssl's own function, or a BIO with the
+ * SSL in it) comes to it, too: from then on, as after shadow_stay(), every record
+ * of the connection goes through it, or, if none of ours has gone yet, OpenSSL has
+ * the program's back.
  */
 #ifndef ASYNCTLS_SHADOW_H
 #define ASYNCTLS_SHADOW_H
@@ -37,7 +39,10 @@ struct shadow {
 	struct bio_st *bio; /* made when it is first needed */
 	/* the program's, while ours stands in their place */
 	struct bio_st *rbio, *wbio;
-	bool standing, stays;
+	bool standing;
+	bool stays; /* OpenSSL does everything */
+	bool calling; /* it is in a call of ours */
+	bool touched; /* there was one */
 	uint64_t rx_seq, tx_seq; /* OpenSSL's */
 	struct shadow_messages rx_messages, tx_messages;
 	struct bytes in; /* for OpenSSL to read */
@@ -52,8 +57,16 @@ struct shadow {
 };
 
 void shadow_init(struct shadow *shadow, uint64_t rx_seq, uint64_t tx_seq);
-/* Puts the program's BIOs back. */
+/* The SSL is going. */
 void shadow_free(struct stream *s);
+
+/* Have a BIO to put there: false, no memory. */
+bool shadow_ready(struct stream *s);
+/* Put it there; and the program's again. */
+void shadow_stand(struct stream *s);
+void shadow_step_aside(struct stream *s);
+/* OpenSSL does everything from now on. */
+void shadow_stay(struct stream *s);
 
 /* Is a handshake message of the peer's under way? */
 static inline bool shadow_in_message(const struct shadow *shadow)
@@ -77,9 +90,5 @@ int shadow_eof(struct stream *s);
 
 /* Have OpenSSL do something, which may receive records (pulls). */
 int shadow_call(struct stream *s, int (*call)(struct ssl_st *ssl), bool pulls);
-
-/* Our BIO stays; and the program's stands there again. */
-void shadow_stay(struct stream *s);
-void shadow_step_aside(struct stream *s);
 
 #endif

@@ -44,9 +44,10 @@ struct stream *stream_new(const struct stream_start *start)
 		   start->rx->format->hides_type);
 	outbox_init(&s->out, start->fd);
 	shadow_init(&s->shadow, start->rx_seq, start->tx_seq);
-	if (!claim_new(&s->claim) ||
+	if (!claim_new(&s->claim) || !shadow_ready(s) ||
 	    set_plain(s, start->plain, start->plain_len)) {
 		claim_free(&s->claim);
+		shadow_free(s);
 		free(s);
 		return NULL;
 	}
@@ -79,12 +80,14 @@ void stream_limit(struct stream *s, size_t max_send, size_t split_send)
 
 BIO *stream_rbio(const struct stream *s)
 {
-	return s->shadow.standing ? s->shadow.rbio : SSL_get_rbio(s->ssl);
+	return s->shadow.standing ? s->shadow.rbio :
+				    NEXT(SSL_get_rbio)(s->ssl);
 }
 
 BIO *stream_wbio(const struct stream *s)
 {
-	return s->shadow.standing ? s->shadow.wbio : SSL_get_wbio(s->ssl);
+	return s->shadow.standing ? s->shadow.wbio :
+				    NEXT(SSL_get_wbio)(s->ssl);
 }
 
 int stream_send(struct stream *s)
@@ -143,7 +146,7 @@ int stream_not_ours(struct stream *s)
 /* As OpenSSL leaves the BIO; programs look at that, too. */
 int stream_want_read(struct stream *s)
 {
-	BIO *bio = SSL_get_rbio(s->ssl);
+	BIO *bio = stream_rbio(s);
 
 	if (bio && !s->out.by_bio) {
 		BIO_clear_retry_flags(bio);
@@ -155,7 +158,7 @@ int stream_want_read(struct stream *s)
 
 int stream_want_write(struct stream *s)
 {
-	BIO *bio = SSL_get_wbio(s->ssl);
+	BIO *bio = stream_wbio(s);
 
 	if (bio && !s->out.by_bio) {
 		BIO_clear_retry_flags(bio);

@@ -105,6 +105,14 @@ bool stream_has_pending(const struct stream *s);
  */
 void stream_return(struct stream *s);
 
+/*
+ * The program has given the SSL other BIOs: go on with those, of whatever kind.
+ * Between the two calls they are OpenSSL's to change. stream_moves() is false if
+ * they were already: then stream_moved() is for who has made that first.
+ */
+bool stream_moves(struct stream *s);
+void stream_moved(struct stream *s);
+
 /* ---- Among stream*.c and shadow.c -------------------------------------- */
 
 /* Seal one record and put it behind what is held. 0 or -errno. */

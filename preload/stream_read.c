@@ -41,7 +41,7 @@ static int receive_failed(struct stream *s, int error)
 	if (error == -EAGAIN || error == -EINTR)
 		return stream_want_read(s);
 	if (!s->out.by_bio)
-		BIO_clear_retry_flags(SSL_get_rbio(s->ssl));
+		BIO_clear_retry_flags(stream_rbio(s));
 	s->failed = true;
 	s->last = LAST_READ_FAILED;
 	return -1;
@@ -148,6 +148,14 @@ static int read_from_openssl(struct stream *s, void *buf, size_t len,
 	return ret > 0 ? 1 : ret;
 }
 
+/* It says that there is no BIO, and ends the connection. */
+static int read_nothing(SSL *ssl)
+{
+	char byte;
+
+	return NEXT(SSL_read)(ssl, &byte, 1);
+}
+
 int stream_read(struct stream *s, void *buf, size_t len, size_t *got,
 		bool peek)
 {
@@ -166,6 +174,8 @@ int stream_read(struct stream *s, void *buf, size_t len, size_t *got,
 			return ret ? ret : -1;
 	}
 	while (!s->plain_len) {
+		if (!stream_rbio(s))
+			return shadow_call(s, read_nothing, true);
 		if (answers_pile_up(s))
 			return stream_want_write(s);
 		ret = next_record(s);

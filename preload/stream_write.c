@@ -43,6 +43,14 @@ static int refuse_retry(struct stream *s, bool less)
 	return ret;
 }
 
+/* It says that there is no BIO, and ends the connection. */
+static int write_nowhere(SSL *ssl)
+{
+	static const char some[16];
+
+	return NEXT(SSL_write)(ssl, some, sizeof(some));
+}
+
 /*
  * Is this the call that was to be repeated? It may end earlier, or later, than
  * the one before, but not before what is sealed of that.
@@ -142,6 +150,8 @@ int stream_write(struct stream *s, const void *buf, size_t len, size_t *done)
 		return refuse(s);
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
+	if (!stream_wbio(s))
+		return shadow_call(s, write_nowhere, false);
 	if (s->repeat && !is_repeated(s, buf, len))
 		return refuse_retry(s, len < s->write_done);
 	if (!s->repeat) {

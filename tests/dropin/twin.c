@@ -1332,6 +1332,204 @@ static void broken_pipe(const struct way *way)
 	close_ends(&e);
 }
 
+
+/* ---- Calls that pass the drop-in by, and other BIOs -------------------- */
+
+/* Of what is in front of SSL_read() and SSL_write(), some is not to be had: a
+ * program that has libssl's own functions by dlsym(). */
+static void past_us(const struct way *way)
+{
+	uint8_t buf[20000];
+	struct ends e;
+
+	for (int i = 0; i < 3; i++) {
+		e = open_ends(way);
+		if (i)
+			say_write(&e, 0, 100);
+		if (i == 2) {
+			peer_writes(&e, 5000);
+			say_read(&e, 1000);
+		}
+		say(&e, "its own write", libssl.write(e.ssl, pattern(300), 300));
+		say_write(&e, 0, 20000);
+		peer_reads(&e);
+		peer_writes(&e, 20000);
+		say(&e, "its own read", libssl.read(e.ssl, buf, 300));
+		say_read(&e, 1000);
+		say(&e, "its own read", libssl.read(e.ssl, buf, 20000));
+		say_read(&e, 20000);
+		say_read(&e, 20000);
+		say_read(&e, 20000);
+		say(&e, "its own shutdown", libssl.shutdown(e.ssl));
+		peer_reads(&e);
+		close_ends(&e);
+	}
+}
+
+/* Data goes by a BIO with the SSL in it; which is all of it, or some. */
+static void through_bio(const struct way *way, bool mixed)
+{
+	struct ends e = open_ends(way);
+	BIO *bio = BIO_new(BIO_f_ssl());
+	uint8_t buf[20000];
+	int n;
+
+	BIO_set_ssl(bio, e.ssl, BIO_NOCLOSE);
+	say(&e, "handshake", (int)BIO_do_handshake(bio));
+	if (mixed)
+		say_write(&e, 0, 20);
+	n = BIO_write(bio, pattern(30000), 30000);
+	printf("\t\twritten %d\n", n);
+	peer_reads(&e);
+	peer_writes(&e, 20000);
+	n = BIO_read(bio, buf, 300);
+	printf("\t\tread %d: %08x\n", n, n > 0 ? sum(buf, (size_t)n) : 0);
+	printf("\t\tpending %zu\n", BIO_ctrl_pending(bio));
+	if (mixed)
+		say_read(&e, 200);
+	while ((n = BIO_read(bio, buf, sizeof(buf))) > 0)
+		printf("\t\tread %d: %08x\n", n, sum(buf, (size_t)n));
+	printf("\t\t%d, again %d\n", n, BIO_should_retry(bio));
+	BIO_free(bio);
+	peer_reads(&e);
+	close_ends(&e);
+}
+
+static void bio_with_ssl(const struct way *way)
+{
+	through_bio(way, false);
+	through_bio(way, true);
+}
+
+static void say_bios(const struct ends *e, const BIO *r, const BIO *w)
+{
+	printf("\tfd %d %d %d, BIOs %d %d\n", SSL_get_fd(e->ssl) == e->fd,
+	       SSL_get_rfd(e->ssl) == e->fd, SSL_get_wfd(e->ssl) == e->fd,
+	       SSL_get_rbio(e->ssl) == r, SSL_get_wbio(e->ssl) == w);
+}
+
+static void both_ways(const struct ends *e)
+{
+	say_write(e, 0, 20000);
+	peer_reads(e);
+	peer_writes(e, 20000);
+	say_read(e, 300);
+	while (say_read(e, 16384) > 0)
+		;
+}
+
+/* To another descriptor, or the same, or to BIOs of another kind and back. */
+static void moves(const struct way *way)
+{
+	struct ends e = open_ends(way);
+	BIO *bio = SSL_get_rbio(e.ssl), *buffer;
+	int before;
+
+	say_bios(&e, bio, bio);
+	both_ways(&e);
+	say_bios(&e, bio, bio);
+	printf("\tthe same %d\n", SSL_set_fd(e.ssl, e.fd));
+	both_ways(&e);
+	peer_writes(&e, 20000);
+	peer_writes(&e, 700);
+	say_read(&e, 100);
+	say_write(&e, 0, 100);
+	before = e.fd;
+	e.fd = dup(before);
+	printf("\tanother %d\n", SSL_set_fd(e.ssl, e.fd));
+	close(before);
+	bio = SSL_get_rbio(e.ssl);
+	say_bios(&e, bio, bio);
+	while (say_read(&e, 16384) > 0)
+		;
+	both_ways(&e);
+	before = e.fd;
+	e.fd = dup(before);
+	printf("\trfd %d\n", SSL_set_rfd(e.ssl, e.fd));
+	both_ways(&e);
+	printf("\twfd %d\n", SSL_set_wfd(e.ssl, e.fd));
+	close(before);
+	both_ways(&e);
+	bio = BIO_new_socket(e.fd, BIO_NOCLOSE);
+	buffer = BIO_push(BIO_new(BIO_f_buffer()), bio);
+	BIO_up_ref(bio);
+	peer_writes(&e, 700);
+	say_write(&e, 0, 100);
+	SSL_set0_rbio(e.ssl, bio);
+	SSL_set0_wbio(e.ssl, buffer);
+	say_bios(&e, bio, buffer);
+	say_write(&e, 0, 100);
+	peer_reads(&e);
+	printf("\tflush %ld\n", (long)BIO_flush(buffer));
+	peer_reads(&e);
+	while (say_read(&e, 16384) > 0)
+		;
+	bio = BIO_new_socket(e.fd, BIO_NOCLOSE);
+	SSL_set_bio(e.ssl, bio, bio);
+	both_ways(&e);
+	say_shutdown(&e);
+	peer_reads(&e);
+	close_ends(&e);
+}
+
+/* In the middle of a record, of each direction. */
+static void moves_within(const struct way *way)
+{
+	struct ends e = open_ends(way);
+	static uint8_t got[1 << 21];
+	size_t had = 0, sent = 0, len = 1 << 20;
+	int ret, before;
+
+	small_buffers(&e);
+	told = false;
+	SSL_set_mode(e.ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
+	while (sent < len) {
+		ret = SSL_write(e.ssl, pattern(len) + sent, (int)(len - sent));
+		if (ret > 0) {
+			sent += (size_t)ret;
+			continue;
+		}
+		if (SSL_get_error(e.ssl, ret) != SSL_ERROR_WANT_WRITE)
+			break;
+		before = e.fd;
+		e.fd = dup(before);
+		SSL_set_fd(e.ssl, e.fd);
+		close(before);
+		poll(&(struct pollfd){ e.fd, POLLOUT, 0 }, 1, 10);
+		while ((ret = libssl.read(e.peer, got + had,
+					  (int)(sizeof(got) - had))) > 0)
+			had += (size_t)ret;
+	}
+	for (int turns = 0; had < sent && turns < 1000; turns++) {
+		usleep(1000);
+		while ((ret = libssl.read(e.peer, got + had,
+					  (int)(sizeof(got) - had))) > 0)
+			had += (size_t)ret;
+	}
+	printf("\tsent %zu, arrived %zu: %08x\n", sent, had, sum(got, had));
+	say_errors();
+	close_ends(&e);
+}
+
+static void without_bios(const struct way *way)
+{
+	struct ends e = open_ends(way);
+
+	say_write(&e, 0, 100);
+	peer_writes(&e, 100);
+	say_read(&e, 10);
+	SSL_set_bio(e.ssl, NULL, NULL);
+	say_bios(&e, NULL, NULL);
+	peer_reads(&e);
+	say_read(&e, 200);
+	SSL_set_fd(e.ssl, e.fd);
+	both_ways(&e);
+	SSL_set_bio(e.ssl, NULL, NULL);
+	say_read(&e, 200);
+	say_write(&e, 0, 100);
+	close_ends(&e);
+}
+
 static const struct {
 	const char *name;
 	void (*look)(const struct way *way);
@@ -1367,6 +1565,11 @@ static const struct {
 	{ "memory BIOs", over_memory },
 	{ "a BIO of the program's", over_own },
 	{ "broken pipe", broken_pipe },
+	{ "calls that pass us by", past_us },
+	{ "a BIO with the SSL", bio_with_ssl },
+	{ "other BIOs", moves },
+	{ "another descriptor within a record", moves_within },
+	{ "no BIOs", without_bios },
 };
 
 int main(int argc, char **argv)
