@@ -232,13 +232,30 @@ static int finish_sending(struct stream *s, int ret)
 	return error ? stream_failed(s, error) : ret;
 }
 
+/*
+ * A relative has gone on: there is nothing to be said in its stream, and as a
+ * program does that when it lets go, no error for it to find later.
+ */
+static int shut_down_for_us(struct stream *s)
+{
+	SSL_set_shutdown(s->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	s->last = LAST_DONE;
+	tally_add(refused_fork, 1);
+	return 1;
+}
+
 int stream_shutdown(struct stream *s)
 {
 	const int both = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN;
 	int ret;
 
+	/* not a byte: of a connection that a relative goes on with, perhaps */
+	if (SSL_get_quiet_shutdown(s->ssl)) {
+		s->last = LAST_OPENSSL;
+		return NEXT(SSL_shutdown)(s->ssl);
+	}
 	if (!claim_holds(&s->claim))
-		return stream_not_ours(s);
+		return shut_down_for_us(s);
 	/* one that was sealed, and could not be sent */
 	if (s->out.left && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
 		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);

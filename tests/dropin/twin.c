@@ -1530,6 +1530,56 @@ static void without_bios(const struct way *way)
 	close_ends(&e);
 }
 
+/* ---- Two processes ----------------------------------------------------- */
+
+static void child_goes_on(const struct ends *e, const int *begin, int late)
+{
+	char byte;
+
+	if (late && read(*begin, &byte, 1) < 0)
+		_exit(1);
+	SSL_write(e->ssl, pattern(5000), 5000);
+	SSL_shutdown(e->ssl);
+	SSL_free(e->ssl);
+	_exit(0);
+}
+
+/* Who has let go of a connection after fork() has not touched it. */
+static void forks(const struct way *way)
+{
+	for (int i = 0; i < 6; i++) {
+		struct ends e = open_ends(way);
+		int begin[2], status;
+		pid_t child;
+
+		if (pipe(begin))
+			DIE("no pipe\n");
+		say_write(&e, 0, 100);
+		child = fork();
+		if (!child)
+			child_goes_on(&e, begin, i % 2);
+		if (i % 2 == 0)
+			waitpid(child, &status, 0);
+		if (i / 2 == 1) {
+			SSL_set_quiet_shutdown(e.ssl, 1);
+			say_shutdown(&e);
+		}
+		if (i / 2 == 2)
+			SSL_set_shutdown(e.ssl, SSL_SENT_SHUTDOWN);
+		SSL_free(e.ssl);
+		e.ssl = NULL;
+		if (write(begin[1], "", 1) != 1)
+			DIE("no pipe\n");
+		if (i % 2)
+			waitpid(child, &status, 0);
+		printf("\tchild %d\n", status);
+		peer_reads(&e);
+		close(begin[0]);
+		close(begin[1]);
+		close_ends(&e);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*look)(const struct way *way);
@@ -1570,6 +1620,7 @@ static const struct {
 	{ "other BIOs", moves },
 	{ "another descriptor within a record", moves_within },
 	{ "no BIOs", without_bios },
+	{ "fork", forks },
 };
 
 int main(int argc, char **argv)
