@@ -1390,7 +1390,7 @@ static void through_bio(const struct way *way, bool mixed)
 	while ((n = BIO_read(bio, buf, sizeof(buf))) > 0)
 		printf("\t\tread %d: %08x\n", n, sum(buf, (size_t)n));
 	printf("\t\t%d, again %d\n", n, BIO_should_retry(bio));
-	BIO_free(bio);
+	BIO_free_all(bio);
 	peer_reads(&e);
 	close_ends(&e);
 }
