@@ -4,7 +4,6 @@
  * prepared, that the program finds what it has set, and that what cannot be
  * asked for is known.
  */
-#include <openssl/bio.h>
 #include <openssl/ssl.h>
 
 #include "guest.h"
@@ -161,19 +160,6 @@ INTERPOSED int SSL_CTX_set_block_padding(SSL_CTX *ctx, size_t block)
 	if (block > 1)
 		stand_against_all(ctx, padded);
 	return NEXT(SSL_CTX_set_block_padding)(ctx, block);
-}
-
-/*
- * A BIO of the kind BIO_f_ssl() reads and writes its SSL by calls inside libssl,
- * which we do not stand in front of. (Where it makes the SSL itself, that was made
- * inside, too, and is none of ours.)
- */
-INTERPOSED long BIO_ctrl(BIO *bio, int command, long number, void *where)
-{
-	if (command == BIO_C_SET_SSL && where && guest_is_on() &&
-	    BIO_method_type(bio) == BIO_TYPE_SSL)
-		stand_against(where, "a BIO of the kind BIO_f_ssl() uses it");
-	return NEXT(BIO_ctrl)(bio, command, number, where);
 }
 
 /* How long records are at most, as SSL_set_max_send_fragment() sets it. */
