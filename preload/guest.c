@@ -9,6 +9,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
+#include "endings.h"
 #include "next.h"
 #include "openssl/follow.h"
 #include "openssl/handoff.h"
@@ -305,6 +306,13 @@ static void leave(SSL *ssl, struct guest *guest, const char *why)
 	tally_declined(why);
 }
 
+/* Also of a process that a signal ends, and while it runs. */
+static void want_counters(void)
+{
+	signals_guard();
+	tally_look();
+}
+
 static void try_now(SSL *ssl, struct guest *guest)
 {
 	struct handoff *h = malloc(sizeof(*h));
@@ -318,7 +326,7 @@ static void try_now(SSL *ssl, struct guest *guest)
 		SSL_free_buffers(ssl);
 		tally_add(taken, 1);
 		if (tally_wanted())
-			tally_look();
+			want_counters();
 	} else if (ret != -EBUSY || ++guest->tries == TRIES) {
 		leave(ssl, guest, why);
 	}

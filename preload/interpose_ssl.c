@@ -251,8 +251,11 @@ INTERPOSED int SSL_want(const SSL *ssl)
 	}
 }
 
-static int wanted_of(BIO *bio)
+/* A BIO of the program's may want the one to do the other; or leave both set. */
+static int wanted_of(BIO *bio, bool writing)
 {
+	if (writing && BIO_should_write(bio))
+		return SSL_ERROR_WANT_WRITE;
 	if (BIO_should_read(bio))
 		return SSL_ERROR_WANT_READ;
 	if (BIO_should_write(bio))
@@ -288,8 +291,8 @@ INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 		return NEXT(SSL_get_error)(ssl, ret);
 	}
 	if (s->last == LAST_WANT_READ)
-		return wanted_of(stream_rbio(s));
+		return wanted_of(stream_rbio(s), false);
 	if (s->last == LAST_WANT_WRITE)
-		return wanted_of(stream_wbio(s));
+		return wanted_of(stream_wbio(s), true);
 	return SSL_ERROR_SYSCALL;
 }

@@ -169,8 +169,3 @@ int outbox_error(const struct outbox *out)
 {
 	return out->by_bio ? 0 : out->held.error;
 }
-
-bool outbox_stuck(const struct outbox *out)
-{
-	return out->by_bio || out->held.stuck;
-}

@@ -58,7 +58,5 @@ size_t outbox_room(struct outbox *out);
 int outbox_send(struct outbox *out, struct bio_st *bio);
 /* -errno of a send that was not told yet, or 0. */
 int outbox_error(const struct outbox *out);
-/* The socket takes no more, and there is so much that it should. */
-bool outbox_stuck(const struct outbox *out);
 
 #endif

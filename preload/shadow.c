@@ -179,6 +179,7 @@ static int take_record(struct stream *s, uint8_t *record, size_t len)
 	ret = stream_put(s, opened.type, opened.content, opened.len);
 	if (ret)
 		return ret;
+	s->answers += len;
 	if (opened.type == RECORD_CHANGE_CIPHER_SPEC)
 		shadow->tx_raw = true;
 	if (opened.type == RECORD_HANDSHAKE && is_tls13(s) &&

@@ -258,6 +258,7 @@ int stream_shutdown(struct stream *s)
 		return shut_down_for_us(s);
 	/* one that was sealed, and could not be sent */
 	if (s->out.left && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
+		s->last = LAST_DONE;
 		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);
 		if (ret >= 0 && s->out.by_bio)
 			(void)BIO_flush(stream_wbio(s));

@@ -56,6 +56,7 @@ struct stream {
 	bool repeat; /* SSL_write() is to be called again: */
 	const uint8_t *write_buf;
 	size_t write_done; /* so much of that is sealed */
+	size_t answers; /* bytes of OpenSSL's that wait to be sent */
 	size_t budget; /* of what is held, as the kernel had room for */
 };
 

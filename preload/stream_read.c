@@ -72,15 +72,12 @@ int stream_receive(struct stream *s, uint8_t **record, size_t *len)
 
 static bool answers_pile_up(struct stream *s)
 {
-	bool opened, full;
-
-	if (!s->out.left)
+	if (s->answers < ANSWERS_MAX)
 		return false;
-	opened = outbox_open(&s->out);
-	full = outbox_stuck(&s->out) && outbox_len(&s->out) >= ANSWERS_MAX &&
-	       outbox_send(&s->out, stream_wbio(s)) == -EAGAIN;
-	outbox_close(&s->out, opened);
-	return full;
+	if (s->out.left && stream_send(s) == -EAGAIN)
+		return true;
+	s->answers = 0;
+	return false;
 }
 
 /* A record that is no data. */

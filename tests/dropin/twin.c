@@ -1226,9 +1226,9 @@ static void by_ssl_bio(const struct way *way)
 
 static int narrow; /* bytes that a BIO of ours takes at once */
 
+/* HAProxy's leave what a read has set, too. */
 static int narrow_write(BIO *bio, const char *in, int len)
 {
-	BIO_clear_retry_flags(bio);
 	if (narrow <= 0) {
 		BIO_set_retry_write(bio);
 		return -1;
