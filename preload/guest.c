@@ -59,6 +59,9 @@ static void make_indices(void)
 	ssl_index =
 		SSL_get_ex_new_index(0, NULL, NULL, dup_nothing, free_guest);
 	ctx_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_house);
+	/* of the same library context, or they would be the same numbers */
+	if (!follow_start())
+		ssl_index = ctx_index = -1;
 }
 
 static bool have_indices(void)
@@ -92,6 +95,12 @@ struct guest *guest_of(const SSL *ssl)
 
 /* Handshakes of one SSL_CTX begin in several threads. */
 static pthread_mutex_t preparing = PTHREAD_MUTEX_INITIALIZER;
+
+void guest_expect(void)
+{
+	if (guest_is_on())
+		have_indices();
+}
 
 void guest_prepare_ctx(SSL_CTX *ctx)
 {

@@ -39,6 +39,12 @@ struct guest_house {
 void guest_start(bool on);
 bool guest_is_on(void);
 
+/*
+ * Before the first SSL_CTX: what OpenSSL counts (ex_data) it counts in the
+ * library context that is this thread's default, and while an SSL_CTX is being
+ * configured that is another.
+ */
+void guest_expect(void);
 /* The SSL_CTX of handshakes to come; NULL is fine. */
 void guest_prepare_ctx(SSL_CTX *ctx);
 /* NULL: no memory, or it is not wanted. */

@@ -10,6 +10,19 @@
 #include "next.h"
 #include "openssl/follow.h"
 
+INTERPOSED SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
+{
+	guest_expect();
+	return NEXT(SSL_CTX_new)(method);
+}
+
+INTERPOSED SSL_CTX *SSL_CTX_new_ex(OSSL_LIB_CTX *library, const char *properties,
+				   const SSL_METHOD *method)
+{
+	guest_expect();
+	return NEXT(SSL_CTX_new_ex)(library, properties, method);
+}
+
 INTERPOSED SSL *SSL_new(SSL_CTX *ctx)
 {
 	SSL *ssl;

@@ -219,6 +219,20 @@ INTERPOSED int SSL_renegotiate_abbreviated(SSL *ssl)
 	return NEXT(SSL_renegotiate_abbreviated)(ssl);
 }
 
+/* Not while a write is to be repeated: OpenSSL knows of none. */
+INTERPOSED int SSL_key_update(SSL *ssl, int type)
+{
+	const struct stream *s = guest_taken(ssl);
+
+	if (!s || !s->repeat || SSL_version(ssl) != TLS1_3_VERSION ||
+	    (type != SSL_KEY_UPDATE_REQUESTED &&
+	     type != SSL_KEY_UPDATE_NOT_REQUESTED) ||
+	    !SSL_is_init_finished(ssl))
+		return NEXT(SSL_key_update)(ssl, type);
+	ERR_raise(ERR_LIB_SSL, SSL_R_BAD_WRITE_RETRY);
+	return 0;
+}
+
 INTERPOSED int SSL_verify_client_post_handshake(SSL *ssl)
 {
 	return_it(ssl);

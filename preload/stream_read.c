@@ -29,6 +29,8 @@ static void give(struct stream *s, uint8_t *buf, size_t len, size_t *got,
 	s->last = LAST_DONE;
 	if (peek)
 		return;
+	if (SSL_get_options(s->ssl) & SSL_OP_CLEANSE_PLAINTEXT)
+		explicit_bzero(s->plain, n);
 	s->plain += n;
 	s->plain_len -= n;
 	if (!s->plain_len)

@@ -671,6 +671,11 @@ static bool have_indices(void)
 	return ctx_index >= 0 && ssl_index >= 0 && bio_index >= 0;
 }
 
+bool follow_start(void)
+{
+	return have_indices();
+}
+
 int follow_prepare(SSL_CTX *ssl_ctx, const char **why)
 {
 	SSL_CTX_keylog_cb_func callback = SSL_CTX_get_keylog_callback(ssl_ctx);

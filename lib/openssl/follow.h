@@ -111,5 +111,7 @@ bool follow_sees(const struct follow_side *side, const BIO *bio);
 bool follow_bio(BIO *bio);
 bool follow_has_descriptor(BIO *bio);
 void follow_any_bio(void);
+/* What follow_prepare() needs of OpenSSL once; false: no memory. */
+bool follow_start(void);
 
 #endif

@@ -675,6 +675,27 @@ static void updates(const struct way *way)
 	close_ends(&e);
 }
 
+static void small_buffers(const struct ends *e)
+{
+	int size = 64 << 10;
+
+	setsockopt(e->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	setsockopt(e->peer_fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+/* No update while a write is to be repeated. */
+static void update_in_write(const struct way *way)
+{
+	struct ends e = open_ends(way);
+
+	small_buffers(&e);
+	told = false;
+	say(&e, "write", SSL_write(e.ssl, pattern(1 << 20), 1 << 20));
+	say(&e, "key_update", SSL_key_update(e.ssl, 0));
+	say(&e, "key_update", SSL_key_update(e.ssl, 7));
+	close_ends(&e);
+}
+
 static void without_retry(const struct way *way)
 {
 	struct ends e;
@@ -690,14 +711,6 @@ static void without_retry(const struct way *way)
 	say_read(&e, 1000);
 	peer_reads(&e);
 	close_ends(&e);
-}
-
-static void small_buffers(const struct ends *e)
-{
-	int size = 64 << 10;
-
-	setsockopt(e->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	setsockopt(e->peer_fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 }
 
 /*
@@ -1036,6 +1049,32 @@ static void post_handshake(const struct way *way)
 	peer_reads(&e);
 	peer_writes(&e, 10);
 	say_read(&e, 10);
+	close_ends(&e);
+}
+
+static void ask_anything(struct ends *e)
+{
+	SSL_CTX_set_post_handshake_auth(e->ctx[0], 1);
+}
+
+/* The peer goes on behind our close_notify. */
+static void asked_at_end(const struct way *way)
+{
+	struct ends e;
+
+	if (way->version != TLS1_3_VERSION || way->server)
+		return;
+	prepare = ask_anything;
+	e = open_ends(way);
+	say_shutdown(&e);
+	peer_reads(&e);
+	peer_writes(&e, 10);
+	SSL_set_verify(e.peer, SSL_VERIFY_PEER, NULL);
+	printf("\t%d\n", SSL_verify_client_post_handshake(e.peer));
+	peer_writes(&e, 100);
+	say_read(&e, 10);
+	say_read(&e, 1000);
+	say_read(&e, 1000);
 	close_ends(&e);
 }
 
@@ -1596,6 +1635,7 @@ static const struct {
 	{ "nonsense", nonsense },
 	{ "peer alerts", peer_alerts },
 	{ "key updates", updates },
+	{ "key update in a write", update_in_write },
 	{ "without auto retry", without_retry },
 	{ "full socket", full_socket },
 	{ "another retry", other_retry },
@@ -1608,6 +1648,7 @@ static const struct {
 	{ "tickets", tickets },
 	{ "session", session_kept },
 	{ "post-handshake authentication", post_handshake },
+	{ "asked behind close_notify", asked_at_end },
 	{ "read ahead", ahead },
 	{ "clear and dup", again },
 	{ "unix socket", over_unix },
@@ -1623,10 +1664,25 @@ static const struct {
 	{ "fork", forks },
 };
 
+/* As a configuration with RecordPadding does, for an SSL_CTX of a library
+ * context of the program's; before anything else, as OpenSSL counts for each. */
+static void other_library(void)
+{
+	OSSL_LIB_CTX *library = OSSL_LIB_CTX_new(), *before;
+	SSL_CTX *ctx = SSL_CTX_new_ex(library, NULL, TLS_server_method());
+
+	before = OSSL_LIB_CTX_set0_default(library);
+	SSL_CTX_set_block_padding(ctx, 64);
+	OSSL_LIB_CTX_set0_default(before);
+	SSL_CTX_free(ctx);
+	OSSL_LIB_CTX_free(library);
+}
+
 int main(int argc, char **argv)
 {
 	find_libssl();
 	signal(SIGPIPE, SIG_IGN);
+	other_library();
 	key = EVP_EC_gen("P-256");
 	certificate = certificate_new(key);
 	if (!certificate)
