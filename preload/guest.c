@@ -46,18 +46,27 @@ static void free_house(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index,
 	free(ptr);
 }
 
-static int dup_nothing(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from,
-		       void **from_d, int index, long argl, void *argp)
+/* SSL_dup(): the new SSL has its own, and what was set on the one before. */
+static int dup_guest(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from,
+		     void **from_d, int index, long argl, void *argp)
 {
-	(void)to, (void)from, (void)index, (void)argl, (void)argp;
-	*from_d = NULL;
+	const struct guest *old = *from_d;
+	struct guest *own = CRYPTO_get_ex_data(to, index);
+
+	(void)from, (void)argl, (void)argp;
+	if (old && own) {
+		own->against = old->against;
+		own->info = old->info;
+		own->read_ahead = old->read_ahead;
+	}
+	*from_d = own;
 	return 1;
 }
 
 static void make_indices(void)
 {
 	ssl_index =
-		SSL_get_ex_new_index(0, NULL, NULL, dup_nothing, free_guest);
+		SSL_get_ex_new_index(0, NULL, NULL, dup_guest, free_guest);
 	ctx_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_house);
 	/* of the same library context, or they would be the same numbers */
 	if (!follow_start())

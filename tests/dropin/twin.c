@@ -110,6 +110,7 @@ struct ends {
 static EVP_PKEY *key;
 static X509 *certificate;
 static void (*prepare)(struct ends *e); /* before the handshake */
+static SSL *(*exchange)(SSL *ssl); /* for another */
 static bool told; /* callbacks are to be said */
 
 static void seen_by_peer(int write, int version, int type, const void *buf,
@@ -196,6 +197,8 @@ static struct ends open_with(const struct way *way, int fds[2])
 	if (prepare)
 		prepare(&e);
 	e.ssl = SSL_new(e.ctx[0]);
+	if (exchange)
+		e.ssl = exchange(e.ssl);
 	e.peer = libssl.new(e.ctx[1]);
 	SSL_set_fd(e.ssl, fds[0]);
 	SSL_set_fd(e.peer, fds[1]);
@@ -233,6 +236,7 @@ static void close_ends(struct ends *e)
 	if (e->peer_fd >= 0)
 		close(e->peer_fd);
 	prepare = NULL;
+	exchange = NULL;
 	ERR_clear_error();
 }
 
@@ -895,6 +899,34 @@ static void told_of_it(const struct way *way)
 		say_shutdown(&e);
 		close_ends(&e);
 	}
+}
+
+static SSL *twice(SSL *ssl)
+{
+	SSL *other;
+
+	SSL_set_info_callback(ssl, say_info);
+	SSL_set_read_ahead(ssl, 1);
+	other = SSL_dup(ssl);
+	SSL_free(ssl);
+	return other;
+}
+
+static void doubled(const struct way *way)
+{
+	struct ends e;
+
+	exchange = twice;
+	e = open_ends(way);
+	printf("\tset: %d, ahead %d\n",
+	       SSL_get_info_callback(e.ssl) == say_info,
+	       SSL_get_read_ahead(e.ssl));
+	say_write(&e, 0, 20000);
+	peer_reads(&e);
+	libssl.shutdown(e.peer);
+	say_read(&e, 10);
+	say_shutdown(&e);
+	close_ends(&e);
 }
 
 /* One of the two asks for a renegotiation, which the other may refuse. */
@@ -1644,6 +1676,7 @@ static const struct {
 	{ "short records", fragments },
 	{ "short records of an SSL_CTX", fragments_of_all },
 	{ "info callbacks", told_of_it },
+	{ "an SSL doubled", doubled },
 	{ "renegotiation", renegotiation },
 	{ "tickets", tickets },
 	{ "session", session_kept },
