@@ -180,9 +180,11 @@ void guest_forget(SSL *ssl)
 		shadow_step_aside(guest->stream);
 	stream_free(guest->stream);
 	guest->stream = NULL;
-	guest->state = GUEST_WAITS;
 	guest->tries = 0;
-	read_exactly(ssl, guest);
+	/* else OpenSSL does so already; it calls this as a handshake begins */
+	if (guest->state == GUEST_LEFT)
+		read_exactly(ssl, guest);
+	guest->state = GUEST_WAITS;
 }
 
 void guest_call_info(const SSL *ssl, int where, int ret)
