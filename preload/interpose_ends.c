@@ -60,8 +60,7 @@ INTERPOSED void closefrom(int from)
 
 INTERPOSED int fclose(FILE *file)
 {
-	if (file)
-		hold_before_close(fileno_unlocked(file));
+	hold_before_close(fileno_unlocked(file));
 	return NEXT(fclose)(file);
 }
 

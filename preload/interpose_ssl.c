@@ -97,8 +97,12 @@ INTERPOSED int SSL_has_pending(const SSL *ssl)
 {
 	struct stream *s = guest_taken(ssl);
 
-	return s ? stream_has_pending(s) :
-		   NEXT(SSL_has_pending)(ssl) || left_of(ssl);
+	if (s && stream_has_pending(s))
+		return 1;
+	/* later releases count a close_notify that they have read */
+	if (s && !(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN))
+		return 0;
+	return NEXT(SSL_has_pending)(ssl) || left_of(ssl);
 }
 
 /* ---- Writing ----------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
@@ -168,6 +169,12 @@ int stream_want_write(struct stream *s)
 	return -1;
 }
 
+/* From there on OpenSSL's record layer is another one. */
+static bool is_since_3_2(void)
+{
+	return OpenSSL_version_num() >= 0x30200000ul;
+}
+
 int stream_failed(struct stream *s, int error)
 {
 	errno = -error;
@@ -175,6 +182,9 @@ int stream_failed(struct stream *s, int error)
 		return stream_want_write(s);
 	s->failed = true;
 	s->last = LAST_WRITE_FAILED;
+	if (is_since_3_2())
+		ERR_raise_data(ERR_LIB_SYS, -error,
+			       "tls_retry_write_records failure");
 	return -1;
 }
 
@@ -260,7 +270,7 @@ int stream_shutdown(struct stream *s)
 	if (s->out.left && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
 		s->last = LAST_DONE;
 		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);
-		if (ret >= 0 && s->out.by_bio)
+		if (ret >= 0 && s->out.by_bio && !is_since_3_2())
 			(void)BIO_flush(stream_wbio(s));
 		return ret;
 	}
