@@ -179,10 +179,15 @@ INTERPOSED int SSL_CTX_set_block_padding(SSL_CTX *ctx, size_t block)
 static void note_sizes(size_t *max_send, size_t *split_send, int command,
 		       long number)
 {
+	const size_t len = (size_t)number;
+
 	if (command == SSL_CTRL_SET_MAX_SEND_FRAGMENT)
-		*max_send = (size_t)number;
-	if (command == SSL_CTRL_SET_SPLIT_SEND_FRAGMENT)
-		*split_send = (size_t)number;
+		*max_send = len;
+	/* which shortens the other, and that stays so when this grows again */
+	if (command == SSL_CTRL_SET_SPLIT_SEND_FRAGMENT ||
+	    (command == SSL_CTRL_SET_MAX_SEND_FRAGMENT &&
+	     (!*split_send || *split_send > len)))
+		*split_send = len;
 }
 
 INTERPOSED long SSL_ctrl(SSL *ssl, int command, long number, void *where)

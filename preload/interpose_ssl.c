@@ -237,6 +237,16 @@ INTERPOSED int SSL_key_update(SSL *ssl, int type)
 	return 0;
 }
 
+/* What is left of that OpenSSL keeps to itself, and looks at before data. */
+INTERPOSED int SSL_new_session_ticket(SSL *ssl)
+{
+	struct stream *s = guest_taken(ssl);
+
+	if (s)
+		s->tickets = true;
+	return NEXT(SSL_new_session_ticket)(ssl);
+}
+
 INTERPOSED int SSL_verify_client_post_handshake(SSL *ssl)
 {
 	return_it(ssl);
@@ -303,7 +313,7 @@ INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 	if (error)
 		return ERR_GET_LIB(error) == ERR_LIB_SYS ? SSL_ERROR_SYSCALL :
 							   SSL_ERROR_SSL;
-	if (s->last == LAST_CLOSED) {
+	if (s->last == LAST_CLOSED || s->last == LAST_DONE) {
 		BIO_clear_retry_flags(stream_rbio(s));
 		BIO_clear_retry_flags(s->shadow.bio);
 		return NEXT(SSL_get_error)(ssl, ret);

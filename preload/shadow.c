@@ -361,13 +361,24 @@ static int bio_write(BIO *bio, const char *in, int len)
 	return ret;
 }
 
+static bool sends(struct stream *s)
+{
+	int error = stream_send(s);
+
+	if (!error || error == -EAGAIN || error == -EINTR)
+		return true;
+	errno = -error;
+	s->shadow.error = error;
+	return false;
+}
+
 /* OpenSSL does so behind an alert or a handshake message. */
 static int flush(struct stream *s, BIO *bio)
 {
 	int ret;
 
 	if (!s->out.by_bio)
-		return 1;
+		return sends(s) ? 1 : -1;
 	ret = stream_send(s) ? -1 : (int)BIO_flush(stream_wbio(s));
 	copy_flags(bio, stream_wbio(s));
 	return ret;
@@ -518,9 +529,10 @@ int shadow_call(struct stream *s, int (*call)(SSL *ssl), bool pulls)
 	s->shadow.touched = s->shadow.calling = true;
 	s->shadow.pulls = pulls;
 	BIO_clear_retry_flags(s->shadow.bio);
+	s->shadow.error = 0;
 	ret = call(s->ssl);
 	if (s->out.left)
-		stream_send(s);
+		sends(s);
 	s->shadow.pulls = s->shadow.stays;
 	s->shadow.calling = was;
 	if (!s->shadow.stays)

@@ -50,6 +50,7 @@ struct shadow {
 	uint8_t rest_type; /* of what the stream has left of a record */
 	bool pulls;    /* when that is empty, the next record is received */
 	bool eof;      /* the stream has ended */
+	int error; /* -errno of a send of what OpenSSL wrote in the last call */
 	bool full; /* as if nothing could be written */
 	bool data_since; /* data went by since OpenSSL last saw a record */
 	/* other keys than ours are in use: nothing is to be translated */

@@ -227,11 +227,14 @@ int stream_before_data(struct stream *s)
 {
 	int ret;
 
-	if (!SSL_in_init(s->ssl) &&
+	if (!SSL_in_init(s->ssl) && !s->tickets &&
 	    SSL_get_key_update_type(s->ssl) == SSL_KEY_UPDATE_NONE)
 		return 1;
 	ret = shadow_call(s, real_empty_write, true);
-	return ret ? ret : 1;
+	if (ret < 0)
+		return ret;
+	s->tickets = false;
+	return 1;
 }
 
 /* What is held comes before close_notify, and both must have left. */
@@ -239,6 +242,7 @@ static int finish_sending(struct stream *s, int ret)
 {
 	int error = stream_send(s);
 
+	s->closing = error != 0;
 	return error ? stream_failed(s, error) : ret;
 }
 
@@ -267,7 +271,8 @@ int stream_shutdown(struct stream *s)
 	if (!claim_holds(&s->claim))
 		return shut_down_for_us(s);
 	/* one that was sealed, and could not be sent */
-	if (s->out.left && SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
+	if (s->closing && s->out.left &&
+	    SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
 		s->last = LAST_DONE;
 		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);
 		if (ret >= 0 && s->out.by_bio && !is_since_3_2())
@@ -278,6 +283,8 @@ int stream_shutdown(struct stream *s)
 	ret = shadow_call(s, real_shutdown, true);
 	if (ret < 0)
 		return ret;
+	if (s->shadow.error)
+		return stream_failed(s, s->shadow.error);
 	return finish_sending(s, ret);
 }
 

@@ -53,6 +53,8 @@ struct stream {
 	uint8_t *plain;
 	size_t plain_len;
 
+	bool closing; /* close_notify is sealed, and did not all leave */
+	bool tickets; /* may be due, as SSL_new_session_ticket() has it */
 	bool repeat; /* SSL_write() is to be called again: */
 	const uint8_t *write_buf;
 	size_t write_done; /* so much of that is sealed */

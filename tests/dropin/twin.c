@@ -847,6 +847,10 @@ static void fragments(const struct way *way)
 	printf("\t%ld\n", SSL_set_max_send_fragment(e.ssl, 100));
 	say_write(&e, 0, 2500);
 	peer_reads(&e);
+	printf("\t%ld\n", SSL_set_max_send_fragment(e.ssl, 600));
+	printf("\t%ld\n", SSL_set_max_send_fragment(e.ssl, 16384));
+	say_write(&e, 0, 2500);
+	peer_reads(&e);
 	close_ends(&e);
 }
 
