@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""nginx, and 64 clients of all kinds at once: soak_client.c.
+"""nginx, and 64 clients of all kinds at once: soak_client.
 
 SOAK_SECONDS is how long, 10 if it is not set. The path of soak_client is the
 second argument, or in the environment as SOAK_CLIENT.
