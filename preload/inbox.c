@@ -61,6 +61,7 @@ void inbox_free(struct inbox *in)
 		explicit_bzero(in->bytes + in->start, in->end - in->start);
 	free(in->bytes);
 	in->bytes = NULL;
+	in->put_by = false;
 	in->start = in->end = in->owed = 0;
 }
 
@@ -162,8 +163,45 @@ static int fill_from_socket(struct inbox *in, bool wait)
 	return 1;
 }
 
+/*
+ * The rest of a record may be long in coming, on many connections: that takes
+ * no more memory than there are bytes.
+ */
+static void put_by(struct inbox *in)
+{
+	size_t len = in->end - in->start;
+	uint8_t *bytes;
+
+	if (in->put_by || !len || in->owed)
+		return;
+	bytes = malloc(len);
+	if (!bytes)
+		return;
+	memcpy(bytes, in->bytes + in->start, len);
+	buffer_free(in->bytes);
+	in->bytes = bytes;
+	in->start = 0;
+	in->end = len;
+	in->put_by = true;
+}
+
+static bool take_up(struct inbox *in)
+{
+	uint8_t *bytes = buffer_new();
+
+	if (!bytes)
+		return false;
+	memcpy(bytes, in->bytes, in->end);
+	free(in->bytes);
+	in->bytes = bytes;
+	in->put_by = false;
+	return true;
+}
+
 static int fill(struct inbox *in, BIO *bio, bool wait)
 {
+	if (in->put_by && !take_up(in))
+		return -ENOMEM;
 	if (in->start) {
 		memmove(in->bytes, in->bytes + in->start, in->end - in->start);
 		in->end -= in->start;
@@ -198,6 +236,7 @@ int inbox_record(struct inbox *in, BIO *bio, uint8_t **record, size_t *len,
 		ret = fill(in, bio, wait);
 		if (ret <= 0) {
 			inbox_rest(in);
+			put_by(in);
 			return ret;
 		}
 	}

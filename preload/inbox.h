@@ -33,6 +33,7 @@ struct inbox {
 	enum inbox_how how;
 	bool hides_type;
 	uint8_t *bytes;	   /* NULL: nothing is here */
+	bool put_by; /* in memory that has just the start of a record */
 	size_t start, end; /* what was not read yet */
 	size_t owed; /* the last so many up to end are in the socket, too */
 	size_t usual; /* length of a record: the last one's */

@@ -313,14 +313,13 @@ INTERPOSED int SSL_get_error(const SSL *ssl, int ret)
 	if (error)
 		return ERR_GET_LIB(error) == ERR_LIB_SYS ? SSL_ERROR_SYSCALL :
 							   SSL_ERROR_SSL;
-	if (s->last == LAST_CLOSED || s->last == LAST_DONE) {
-		BIO_clear_retry_flags(stream_rbio(s));
-		BIO_clear_retry_flags(s->shadow.bio);
-		return NEXT(SSL_get_error)(ssl, ret);
-	}
 	if (s->last == LAST_WANT_READ)
 		return wanted_of(stream_rbio(s), false);
 	if (s->last == LAST_WANT_WRITE)
 		return wanted_of(stream_wbio(s), true);
-	return SSL_ERROR_SYSCALL;
+	/* behind the peer's close_notify it is that, whatever failed */
+	BIO_clear_retry_flags(stream_rbio(s));
+	BIO_clear_retry_flags(stream_wbio(s));
+	BIO_clear_retry_flags(s->shadow.bio);
+	return NEXT(SSL_get_error)(ssl, ret);
 }

@@ -225,6 +225,8 @@ static int real_empty_write(SSL *ssl)
 
 int stream_before_data(struct stream *s)
 {
+	const struct keygen *tx = s->tx;
+	const uint64_t seq = s->tx_seq;
 	int ret;
 
 	if (!SSL_in_init(s->ssl) && !s->tickets &&
@@ -233,7 +235,9 @@ int stream_before_data(struct stream *s)
 	ret = shadow_call(s, real_empty_write, true);
 	if (ret < 0)
 		return ret;
-	s->tickets = false;
+	/* of a KeyUpdate and tickets, or of two, some may yet be left */
+	if (s->tx == tx && s->tx_seq == seq)
+		s->tickets = false;
 	return 1;
 }
 
