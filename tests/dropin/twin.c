@@ -535,6 +535,37 @@ static void we_close(const struct way *way)
 	close_ends(&e);
 }
 
+/* What follows the end of TLS is the program's to read. */
+static void plain_behind(const struct way *way)
+{
+	static const uint8_t plains[][16] = {
+		"no secret at all",
+		{ 22, 3, 3, 0, 4, 0, 0, 0, 0, 'm', 'o', 'r', 'e' },
+		{ 23, 3, 3, 0, 4, 0, 0, 0, 0, 'm', 'o', 'r', 'e' },
+	};
+	uint8_t got[100];
+	ssize_t n;
+
+	for (int i = 0; i < 6; i++) {
+		struct ends e = open_ends(way);
+
+		peer_writes(&e, 100);
+		say_read(&e, 100);
+		if (i % 2)
+			say_shutdown(&e);
+		libssl.shutdown(e.peer);
+		send(e.peer_fd, plains[i / 2], 16, 0);
+		wait_for_arrival(e.peer_fd);
+		if (!(i % 2))
+			say_read(&e, 100);
+		say_shutdown(&e);
+		n = recv(e.fd, got, sizeof(got), 0);
+		printf("\tplain: %zd, %08x\n", n,
+		       n > 0 ? sum(got, (size_t)n) : 0);
+		close_ends(&e);
+	}
+}
+
 static void close_with_data(const struct way *way)
 {
 	struct ends e = open_ends(way);
@@ -1670,6 +1701,7 @@ static const struct {
 	{ "we close", we_close },
 	{ "without TLS any more", without_tls },
 	{ "close with data unread", close_with_data },
+	{ "plain bytes behind the end", plain_behind },
 	{ "ends without close_notify", ends_without },
 	{ "reset", reset },
 	{ "nonsense", nonsense },
