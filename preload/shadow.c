@@ -19,6 +19,7 @@ void shadow_init(struct shadow *shadow, uint64_t rx_seq, uint64_t tx_seq)
 {
 	shadow->rx_seq = rx_seq;
 	shadow->tx_seq = tx_seq;
+	shadow->rest_type = RECORD_DATA;
 }
 
 /* ---- Handshake messages ------------------------------------------------ */

@@ -97,7 +97,7 @@ int stream_before_data(struct stream *s);
 /* SSL_pending(), SSL_has_pending() */
 static inline size_t stream_pending(const struct stream *s)
 {
-	return s->plain_len;
+	return s->shadow.rest_type == RECORD_DATA ? s->plain_len : 0;
 }
 bool stream_has_pending(const struct stream *s);
 

@@ -82,6 +82,18 @@ static bool answers_pile_up(struct stream *s)
 	return false;
 }
 
+/*
+ * In TLS 1.2 a message begins a renegotiation, or refuses one. OpenSSL does not
+ * know of an SSL_write() that is to be repeated: that comes first.
+ */
+static int begin_handshake(struct stream *s)
+{
+	if (s->repeat)
+		return stream_want_write(s);
+	stream_return(s);
+	return RETURNED;
+}
+
 /* A record that is no data. */
 static int judge(struct stream *s, const struct opened *opened)
 {
@@ -89,13 +101,11 @@ static int judge(struct stream *s, const struct opened *opened)
 		     !s->rx->format->hides_type;
 	int ret;
 
-	/* In TLS 1.2 that begins a renegotiation, or refuses one. */
 	if (hello) {
 		s->plain = opened->content;
 		s->plain_len = opened->len;
 		s->shadow.rest_type = opened->type;
-		stream_return(s);
-		return RETURNED;
+		return begin_handshake(s);
 	}
 	ret = shadow_content(s, opened->type, opened->content, opened->len);
 	if (ret == SHADOW_GO_ON && opened->type == RECORD_HANDSHAKE &&
@@ -110,7 +120,11 @@ static int next_record(struct stream *s)
 	struct opened opened = { 0 };
 	uint8_t *record;
 	size_t len;
-	int ret = stream_receive(s, &record, &len);
+	int ret;
+
+	if (s->plain_len)
+		return begin_handshake(s);
+	ret = stream_receive(s, &record, &len);
 
 	if (ret < 0)
 		return receive_failed(s, ret);
@@ -172,7 +186,7 @@ int stream_read(struct stream *s, void *buf, size_t len, size_t *got,
 		if (ret <= 0)
 			return ret ? ret : -1;
 	}
-	while (!s->plain_len) {
+	while (!stream_pending(s)) {
 		if (!stream_rbio(s))
 			return shadow_call(s, read_nothing, true);
 		if (answers_pile_up(s))

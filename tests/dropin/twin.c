@@ -496,6 +496,54 @@ static void peer_closes(const struct way *way)
 }
 
 /* After close_notify the socket is the program's. */
+/* Nobody calls SSL_do_handshake(), and data comes with the end of it. */
+static void within_a_read(const struct way *way)
+{
+	struct ends e = { .way = way };
+	int fds[2], ret = -1, wrote = -1;
+	uint8_t buf[10];
+
+	tcp_pair(fds);
+	nonblocking(fds[0]);
+	nonblocking(fds[1]);
+	e.fd = fds[0];
+	e.peer_fd = fds[1];
+	e.ctx[0] = context(way, way->server);
+	e.ctx[1] = context(way, !way->server);
+	e.ssl = SSL_new(e.ctx[0]);
+	e.peer = libssl.new(e.ctx[1]);
+	SSL_set_fd(e.ssl, e.fd);
+	SSL_set_fd(e.peer, e.peer_fd);
+	if (way->server) {
+		SSL_set_accept_state(e.ssl);
+		SSL_set_connect_state(e.peer);
+	} else {
+		SSL_set_connect_state(e.ssl);
+		SSL_set_accept_state(e.peer);
+	}
+	told = false;
+	for (int i = 0; i < 100 && (ret <= 0 || wrote <= 0); i++) {
+		if (wrote <= 0)
+			wrote = libssl.write(e.peer, pattern(100), 100);
+		usleep(200);
+		if (ret <= 0)
+			ret = SSL_read(e.ssl, buf, sizeof(buf));
+	}
+	told = true;
+	say(&e, "first read", ret);
+	say_peek(&e, 20);
+	say_read(&e, 30);
+	say_write(&e, 0, 20);
+	peer_reads(&e);
+	peer_writes(&e, 50);
+	while (say_read(&e, 100) > 0)
+		;
+	libssl.shutdown(e.peer);
+	say_read(&e, 10);
+	say_shutdown(&e);
+	close_ends(&e);
+}
+
 static void without_tls(const struct way *way)
 {
 	for (int i = 0; i < 2; i++) {
@@ -1695,6 +1743,7 @@ static const struct {
 	void (*look)(const struct way *way);
 } looks[] = {
 	{ "sizes", sizes },
+	{ "handshake within a read", within_a_read },
 	{ "pieces", pieces },
 	{ "with _ex", with_ex },
 	{ "peer closes", peer_closes },
