@@ -140,6 +140,8 @@ static int fill_from_bio(struct inbox *in, BIO *bio)
 		return -EAGAIN;
 	if (BIO_eof(bio))
 		return 0;
+	if (!n)
+		return -ENODATA;
 	return errno ? -errno : -EIO;
 }
 

@@ -54,8 +54,9 @@ void inbox_move(struct inbox *in, int fd);
 /*
  * The record at the front: 1, with *record and *len, in memory that is the
  * caller's until inbox_pass(). It is as long as its header says; if that is
- * none that TLS knows, or of more than can be, only the header is there. 0: the stream has ended; or
- * -errno of recv(). wait false: -EAGAIN rather than waiting, if the socket would.
+ * none that TLS knows, or of more than can be, only the header is there. 0: the
+ * stream has ended; or -errno of recv(); of a BIO that gave nothing, and will not
+ * say why, -ENODATA. wait false: -EAGAIN rather than waiting, if the socket would.
  * bio, if not NULL, is read in place of the socket.
  */
 int inbox_record(struct inbox *in, struct bio_st *bio, uint8_t **record,

@@ -16,7 +16,8 @@ INTERPOSED SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
 	return NEXT(SSL_CTX_new)(method);
 }
 
-INTERPOSED SSL_CTX *SSL_CTX_new_ex(OSSL_LIB_CTX *library, const char *properties,
+INTERPOSED SSL_CTX *SSL_CTX_new_ex(OSSL_LIB_CTX *library,
+				   const char *properties,
 				   const SSL_METHOD *method)
 {
 	guest_expect();

@@ -89,8 +89,10 @@ static int write_bio(struct bytes *bytes, BIO *bio)
 			      (int)bytes_len(bytes));
 		if (n <= 0 && BIO_should_retry(bio))
 			return -EAGAIN;
-		if (n <= 0)
+		if (n <= 0) {
+			bytes->start = bytes->end = 0;
 			return errno ? -errno : -EIO;
+		}
 		bytes->start += (size_t)n;
 	}
 	return 0;

@@ -186,7 +186,7 @@ static int take_record(struct stream *s, uint8_t *record, size_t len)
 	ret = stream_put(s, opened.type, opened.content, opened.len);
 	if (ret)
 		return ret;
-	s->answers += len;
+	s->unanswered += len;
 	if (opened.type == RECORD_CHANGE_CIPHER_SPEC)
 		shadow->tx_raw = true;
 	if (opened.type == RECORD_HANDSHAKE && is_tls13(s) &&
@@ -271,7 +271,8 @@ static int read_for(struct stream *s, BIO *bio, char *out, int len)
 			return 0;
 	}
 	if (!bytes_len(in)) {
-		errno = -ret;
+		if (ret != -ENODATA)
+			errno = -ret;
 		if (s->out.by_bio && s->shadow.pulls)
 			copy_flags(bio, stream_rbio(s));
 		else if (ret == -EAGAIN || ret == -EINTR)
@@ -380,7 +381,12 @@ static int flush(struct stream *s, BIO *bio)
 
 	if (!s->out.by_bio)
 		return sends(s) ? 1 : -1;
-	ret = stream_send(s) ? -1 : (int)BIO_flush(stream_wbio(s));
+	if (!sends(s))
+		return -1;
+	/* OpenSSL looks for a reason to try again where it writes alone */
+	if (outbox_len(&s->out))
+		return 1;
+	ret = (int)BIO_flush(stream_wbio(s));
 	copy_flags(bio, stream_wbio(s));
 	return ret;
 }
@@ -534,6 +540,7 @@ int shadow_call(struct stream *s, int (*call)(SSL *ssl), bool pulls)
 	ret = call(s->ssl);
 	if (s->out.left)
 		sends(s);
+	s->answers = pulls && s->out.by_bio && s->out.left;
 	s->shadow.pulls = s->shadow.stays;
 	s->shadow.calling = was;
 	if (!s->shadow.stays)

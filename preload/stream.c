@@ -207,15 +207,34 @@ static int real_shutdown(SSL *ssl)
 	return NEXT(SSL_shutdown)(ssl);
 }
 
+int stream_answer(struct stream *s)
+{
+	int error;
+
+	if (!s->answers)
+		return 1;
+	error = stream_send(s);
+	if (error)
+		return stream_failed(s, error);
+	s->answers = false;
+	(void)BIO_flush(stream_wbio(s));
+	return 1;
+}
+
 /* A KeyUpdate that is due, say. */
 int stream_handshake(struct stream *s)
 {
+	int ret;
+
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
+	if (stream_answer(s) < 0)
+		return -1;
 	s->last = LAST_OPENSSL;
 	if (!SSL_in_init(s->ssl))
 		return 1;
-	return shadow_call(s, real_handshake, true);
+	ret = shadow_call(s, real_handshake, true);
+	return ret == 1 ? stream_answer(s) : ret;
 }
 
 static int real_empty_write(SSL *ssl)
@@ -229,6 +248,8 @@ int stream_before_data(struct stream *s)
 	const uint64_t seq = s->tx_seq;
 	int ret;
 
+	if (stream_answer(s) < 0)
+		return -1;
 	if (!SSL_in_init(s->ssl) && !s->tickets &&
 	    SSL_get_key_update_type(s->ssl) == SSL_KEY_UPDATE_NONE)
 		return 1;
@@ -238,7 +259,7 @@ int stream_before_data(struct stream *s)
 	/* of a KeyUpdate and tickets, or of two, some may yet be left */
 	if (s->tx == tx && s->tx_seq == seq)
 		s->tickets = false;
-	return 1;
+	return stream_answer(s);
 }
 
 /* What is held comes before close_notify, and both must have left. */
@@ -285,6 +306,7 @@ int stream_shutdown(struct stream *s)
 	}
 	s->last = LAST_OPENSSL;
 	ret = shadow_call(s, real_shutdown, true);
+	s->answers = false;
 	if (ret < 0)
 		return ret;
 	if (s->shadow.error)

@@ -54,11 +54,12 @@ struct stream {
 	size_t plain_len;
 
 	bool closing; /* close_notify is sealed, and did not all leave */
+	bool answers; /* so is what OpenSSL wrote, for a KeyUpdate say */
 	bool tickets; /* may be due, as SSL_new_session_ticket() has it */
 	bool repeat; /* SSL_write() is to be called again: */
 	const uint8_t *write_buf;
 	size_t write_done; /* so much of that is sealed */
-	size_t answers; /* bytes of OpenSSL's that wait to be sent */
+	size_t unanswered; /* bytes of OpenSSL's that wait to be sent */
 	size_t budget; /* of what is held, as the kernel had room for */
 };
 
@@ -91,6 +92,8 @@ int stream_write(struct stream *s, const void *buf, size_t len, size_t *done);
 /* As SSL_shutdown() and SSL_do_handshake(). */
 int stream_shutdown(struct stream *s);
 int stream_handshake(struct stream *s);
+/* Has what OpenSSL wrote left, through a BIO? 1 or ret. */
+int stream_answer(struct stream *s);
 /* What OpenSSL sends ahead of data: the answer to a KeyUpdate. 1 or ret. */
 int stream_before_data(struct stream *s);
 

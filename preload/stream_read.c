@@ -39,14 +39,15 @@ static void give(struct stream *s, uint8_t *buf, size_t len, size_t *got,
 
 static int receive_failed(struct stream *s, int error)
 {
-	errno = -error;
+	if (error != -ENODATA)
+		errno = -error;
 	if (error == -EAGAIN || error == -EINTR)
 		return stream_want_read(s);
 	if (!s->out.by_bio)
 		BIO_clear_retry_flags(stream_rbio(s));
 	s->failed = true;
 	s->last = LAST_READ_FAILED;
-	return -1;
+	return error == -ENODATA && s->out.by_bio ? 0 : -1;
 }
 
 /* The kernel tells of an error once: it may have been told to a send. */
@@ -74,11 +75,11 @@ int stream_receive(struct stream *s, uint8_t **record, size_t *len)
 
 static bool answers_pile_up(struct stream *s)
 {
-	if (s->answers < ANSWERS_MAX)
+	if (s->unanswered < ANSWERS_MAX)
 		return false;
 	if (s->out.left && stream_send(s) == -EAGAIN)
 		return true;
-	s->answers = 0;
+	s->unanswered = 0;
 	return false;
 }
 
@@ -181,7 +182,7 @@ int stream_read(struct stream *s, void *buf, size_t len, size_t *got,
 	}
 	if (!claim_holds(&s->claim))
 		return stream_not_ours(s);
-	if (SSL_in_init(s->ssl)) {
+	if (SSL_in_init(s->ssl) || s->answers) {
 		ret = stream_handshake(s);
 		if (ret <= 0)
 			return ret ? ret : -1;

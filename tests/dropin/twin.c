@@ -59,6 +59,7 @@ static const struct {
 	{ "unix socket", over_unix },
 	{ "memory BIOs", over_memory },
 	{ "a BIO of the program's", over_own },
+	{ "the end of a BIO of the program's", own_ends },
 	{ "broken pipe", broken_pipe },
 	{ "calls that pass us by", past_us },
 	{ "a BIO with the SSL", bio_with_ssl },

@@ -79,6 +79,7 @@ void shake(struct ends *e);
 struct ends open_with(const struct way *way, int fds[2]);
 struct ends open_ends(const struct way *way);
 void close_ends(struct ends *e);
+const char *error_name(int error);
 void say_errors(void);
 void say(const struct ends *e, const char *what, int ret);
 uint32_t sum(const uint8_t *bytes, size_t len);
@@ -133,6 +134,7 @@ void again(const struct way *way);
 /* twin_bios.c */
 void over_memory(const struct way *way);
 void over_own(const struct way *way);
+void own_ends(const struct way *way);
 void past_us(const struct way *way);
 void bio_with_ssl(const struct way *way);
 void moves(const struct way *way);

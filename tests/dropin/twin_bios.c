@@ -107,43 +107,70 @@ static long narrow_ctrl(BIO *bio, int command, long number, void *where)
 	return command == BIO_CTRL_FLUSH;
 }
 
-/* As PostgreSQL and others do: a method of the program's own. */
-void over_own(const struct way *way)
+static BIO_METHOD *narrow_method(void)
 {
 	BIO_METHOD *method = BIO_meth_new(
 		BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "narrow");
-	struct ends e = { .way = way };
-	int fds[2];
-	BIO *bio;
 
 	BIO_meth_set_read(method, narrow_read);
 	BIO_meth_set_write(method, narrow_write);
 	BIO_meth_set_ctrl(method, narrow_ctrl);
+	return method;
+}
+
+/* As PostgreSQL and others do: a method of the program's own. */
+static void open_own(struct ends *e, const struct way *way, BIO_METHOD *method)
+{
+	int fds[2];
+	BIO *bio;
+
 	tcp_pair(fds);
 	nonblocking(fds[0]);
 	nonblocking(fds[1]);
-	e.fd = fds[0];
-	e.peer_fd = fds[1];
-	e.ctx[0] = context(way, way->server);
-	e.ctx[1] = context(way, !way->server);
-	e.ssl = SSL_new(e.ctx[0]);
-	e.peer = libssl.new(e.ctx[1]);
+	*e = (struct ends){ .way = way, .fd = fds[0], .peer_fd = fds[1] };
+	e->ctx[0] = context(way, way->server);
+	e->ctx[1] = context(way, !way->server);
+	e->ssl = SSL_new(e->ctx[0]);
+	e->peer = libssl.new(e->ctx[1]);
 	bio = BIO_new(method);
 	BIO_set_init(bio, 1);
-	BIO_set_data(bio, &e.fd);
-	SSL_set_bio(e.ssl, bio, bio);
-	SSL_set_fd(e.peer, fds[1]);
+	BIO_set_data(bio, &e->fd);
+	SSL_set_bio(e->ssl, bio, bio);
+	SSL_set_fd(e->peer, fds[1]);
 	if (way->server) {
-		SSL_set_accept_state(e.ssl);
-		SSL_set_connect_state(e.peer);
+		SSL_set_accept_state(e->ssl);
+		SSL_set_connect_state(e->peer);
 	} else {
-		SSL_set_connect_state(e.ssl);
-		SSL_set_accept_state(e.peer);
+		SSL_set_connect_state(e->ssl);
+		SSL_set_accept_state(e->peer);
 	}
 	narrow = 1 << 30;
 	told = false;
-	shake(&e);
+	shake(e);
 	told = true;
+}
+
+/* ... which says nothing of an end. */
+void own_ends(const struct way *way)
+{
+	BIO_METHOD *method = narrow_method();
+	struct ends e;
+
+	open_own(&e, way, method);
+	peer_writes(&e, 100);
+	shutdown(e.peer_fd, SHUT_WR);
+	say_read(&e, 1000);
+	say_read(&e, 1000);
+	close_ends(&e);
+	BIO_meth_free(method);
+}
+
+void over_own(const struct way *way)
+{
+	BIO_METHOD *method = narrow_method();
+	struct ends e;
+
+	open_own(&e, way, method);
 	for (int i = 0; i < 12; i++) {
 		narrow = i % 4 == 3 ? 0 : 3000 * i;
 		if (say_write(&e, 0, 40000) > 0)
@@ -156,6 +183,17 @@ void over_own(const struct way *way)
 	peer_writes(&e, 20000);
 	while (say_read(&e, 1 << 20) > 0)
 		;
+	if (way->version == TLS1_3_VERSION) {
+		SSL_key_update(e.ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+		narrow = 0;
+		printf("\tfull: %s\n",
+		       error_name(SSL_get_error(
+			       e.ssl, SSL_write(e.ssl, pattern(100), 100))));
+		say_errors();
+		narrow = 1 << 30;
+		say_write(&e, 0, 100);
+		peer_reads(&e);
+	}
 	narrow = 10;
 	say_shutdown(&e);
 	narrow = 1 << 30;

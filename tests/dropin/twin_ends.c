@@ -171,7 +171,7 @@ void close_ends(struct ends *e)
 
 /* ---- Saying what there is to see --------------------------------------- */
 
-static const char *error_name(int error)
+const char *error_name(int error)
 {
 	static const char *const names[] = {
 		"NONE",      "SSL",     "WANT_READ",   "WANT_WRITE",
