@@ -169,8 +169,7 @@ int stream_want_write(struct stream *s)
 	return -1;
 }
 
-/* From there on OpenSSL's record layer is another one. */
-static bool is_since_3_2(void)
+bool stream_since_3_2(void)
 {
 	return OpenSSL_version_num() >= 0x30200000ul;
 }
@@ -182,7 +181,7 @@ int stream_failed(struct stream *s, int error)
 		return stream_want_write(s);
 	s->failed = true;
 	s->last = LAST_WRITE_FAILED;
-	if (is_since_3_2())
+	if (stream_since_3_2())
 		ERR_raise_data(ERR_LIB_SYS, -error,
 			       "tls_retry_write_records failure");
 	return -1;
@@ -300,7 +299,7 @@ int stream_shutdown(struct stream *s)
 	    SSL_get_shutdown(s->ssl) & SSL_SENT_SHUTDOWN) {
 		s->last = LAST_DONE;
 		ret = finish_sending(s, SSL_get_shutdown(s->ssl) == both);
-		if (ret >= 0 && s->out.by_bio && !is_since_3_2())
+		if (ret >= 0 && s->out.by_bio && !stream_since_3_2())
 			(void)BIO_flush(stream_wbio(s));
 		return ret;
 	}

@@ -142,6 +142,9 @@ int stream_receive(struct stream *s, uint8_t **record, size_t *len);
 /* A relative of this process goes on with the connection, since a fork(). */
 int stream_not_ours(struct stream *s);
 
+/* Has OpenSSL the record layer of 3.2 and later, which differs in trifles? */
+bool stream_since_3_2(void);
+
 /* What is returned to the program, and SSL_get_error() has to say of it. */
 int stream_want_read(struct stream *s);
 int stream_want_write(struct stream *s);

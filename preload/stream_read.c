@@ -47,7 +47,8 @@ static int receive_failed(struct stream *s, int error)
 		BIO_clear_retry_flags(stream_rbio(s));
 	s->failed = true;
 	s->last = LAST_READ_FAILED;
-	return error == -ENODATA && s->out.by_bio ? 0 : -1;
+	return error == -ENODATA && s->out.by_bio && !stream_since_3_2() ? 0 :
+									   -1;
 }
 
 /* The kernel tells of an error once: it may have been told to a send. */
