@@ -15,7 +15,7 @@ error_log {dir}/error.log info;
 events {{ worker_connections 512; }}
 http {{
     log_format seen '$server_port "$request" $status $bytes_sent '
-        '$body_bytes_sent $request_length $ssl_protocol $ssl_cipher '
+        '$body_bytes_sent $content_length $ssl_protocol $ssl_cipher '
         '$ssl_session_reused $ssl_client_verify $upstream_status '
         '$upstream_bytes_received';
     access_log {dir}/access.log seen;

@@ -15,6 +15,8 @@ certfile {certs}/server.crt
 keyfile {certs}/server.key
 allow_anonymous true
 persistence false
+# it drops messages of a fast publisher otherwise
+max_queued_messages 0
 log_dest stderr
 log_type error
 log_type warning
