@@ -76,6 +76,8 @@ SSL_CTX *context(const struct way *way, bool server);
 void nonblocking(int fd);
 void tcp_pair(int fds[2]);
 void shake(struct ends *e);
+/* Not shaken hands, nor has ours a BIO; the first of fds is ours. */
+struct ends make_ends(const struct way *way, const int fds[2]);
 struct ends open_with(const struct way *way, int fds[2]);
 struct ends open_ends(const struct way *way);
 void close_ends(struct ends *e);

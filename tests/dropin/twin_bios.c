@@ -19,32 +19,16 @@ static void shuttle(const struct ends *e)
 /* As asyncio has it. */
 void over_memory(const struct way *way)
 {
-	struct ends e = { .way = way };
 	int fds[2], ours = 0, theirs = 0;
+	struct ends e;
 
 	tcp_pair(fds);
-	nonblocking(fds[0]);
-	nonblocking(fds[1]);
-	e.fd = fds[0];
-	e.peer_fd = fds[1];
-	e.ctx[0] = context(way, way->server);
-	e.ctx[1] = context(way, !way->server);
-	e.ssl = SSL_new(e.ctx[0]);
-	e.peer = libssl.new(e.ctx[1]);
+	e = make_ends(way, fds);
 	mem[0] = BIO_new(BIO_s_mem());
 	mem[1] = BIO_new(BIO_s_mem());
 	BIO_set_mem_eof_return(mem[0], -1);
 	BIO_set_mem_eof_return(mem[1], -1);
 	SSL_set_bio(e.ssl, mem[0], mem[1]);
-	SSL_set_fd(e.peer, fds[1]);
-	if (way->server) {
-		SSL_set_accept_state(e.ssl);
-		SSL_set_connect_state(e.peer);
-	} else {
-		SSL_set_connect_state(e.ssl);
-		SSL_set_accept_state(e.peer);
-	}
-	told = false;
 	for (int i = 0; i < 100 && (ours != 1 || theirs != 1); i++) {
 		if (ours != 1)
 			ours = SSL_do_handshake(e.ssl);
@@ -125,27 +109,12 @@ static void open_own(struct ends *e, const struct way *way, BIO_METHOD *method)
 	BIO *bio;
 
 	tcp_pair(fds);
-	nonblocking(fds[0]);
-	nonblocking(fds[1]);
-	*e = (struct ends){ .way = way, .fd = fds[0], .peer_fd = fds[1] };
-	e->ctx[0] = context(way, way->server);
-	e->ctx[1] = context(way, !way->server);
-	e->ssl = SSL_new(e->ctx[0]);
-	e->peer = libssl.new(e->ctx[1]);
+	*e = make_ends(way, fds);
 	bio = BIO_new(method);
 	BIO_set_init(bio, 1);
 	BIO_set_data(bio, &e->fd);
 	SSL_set_bio(e->ssl, bio, bio);
-	SSL_set_fd(e->peer, fds[1]);
-	if (way->server) {
-		SSL_set_accept_state(e->ssl);
-		SSL_set_connect_state(e->peer);
-	} else {
-		SSL_set_connect_state(e->ssl);
-		SSL_set_accept_state(e->peer);
-	}
 	narrow = 1 << 30;
-	told = false;
 	shake(e);
 	told = true;
 }

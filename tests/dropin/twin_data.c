@@ -74,29 +74,13 @@ void with_ex(const struct way *way)
 /* Nobody calls SSL_do_handshake(), and data comes with the end of it. */
 void within_a_read(const struct way *way)
 {
-	struct ends e = { .way = way };
 	int fds[2], ret = -1, wrote = -1;
+	struct ends e;
 	uint8_t buf[10];
 
 	tcp_pair(fds);
-	nonblocking(fds[0]);
-	nonblocking(fds[1]);
-	e.fd = fds[0];
-	e.peer_fd = fds[1];
-	e.ctx[0] = context(way, way->server);
-	e.ctx[1] = context(way, !way->server);
-	e.ssl = SSL_new(e.ctx[0]);
-	e.peer = libssl.new(e.ctx[1]);
+	e = make_ends(way, fds);
 	SSL_set_fd(e.ssl, e.fd);
-	SSL_set_fd(e.peer, e.peer_fd);
-	if (way->server) {
-		SSL_set_accept_state(e.ssl);
-		SSL_set_connect_state(e.peer);
-	} else {
-		SSL_set_connect_state(e.ssl);
-		SSL_set_accept_state(e.peer);
-	}
-	told = false;
 	for (int i = 0; i < 100 && (ret <= 0 || wrote <= 0); i++) {
 		if (wrote <= 0)
 			wrote = libssl.write(e.peer, pattern(100), 100);

@@ -115,7 +115,7 @@ void shake(struct ends *e)
 	}
 }
 
-struct ends open_with(const struct way *way, int fds[2])
+struct ends make_ends(const struct way *way, const int fds[2])
 {
 	struct ends e = { .way = way, .fd = fds[0], .peer_fd = fds[1] };
 
@@ -129,7 +129,6 @@ struct ends open_with(const struct way *way, int fds[2])
 	if (exchange)
 		e.ssl = exchange(e.ssl);
 	e.peer = libssl.new(e.ctx[1]);
-	SSL_set_fd(e.ssl, fds[0]);
 	SSL_set_fd(e.peer, fds[1]);
 	SSL_set_msg_callback(e.peer, seen_by_peer);
 	if (way->server) {
@@ -140,6 +139,14 @@ struct ends open_with(const struct way *way, int fds[2])
 		SSL_set_accept_state(e.peer);
 	}
 	told = false;
+	return e;
+}
+
+struct ends open_with(const struct way *way, int fds[2])
+{
+	struct ends e = make_ends(way, fds);
+
+	SSL_set_fd(e.ssl, fds[0]);
 	shake(&e);
 	told = true;
 	return e;
