@@ -295,6 +295,20 @@ static void way_sigint(void)
 	pause();
 }
 
+/* Sanitizers, too, have a handler for it. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+	return "handle_segv=0";
+}
+
+const char *__tsan_default_options(void)
+{
+	return "handle_segv=0";
+}
+
 static void way_sigsegv(void)
 {
 	static volatile uintptr_t nowhere = 8;
