@@ -782,6 +782,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_program_that_waits_can_be_ended),
 	};
 
+	/* nohup(1), say, has some ignored */
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+
 	if (argc == 4)
 		return program(argv[1], argv[2], argv[3]);
 	for (int i = 0; i < WAYS; i++)
