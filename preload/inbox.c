@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,9 +26,35 @@ static uint8_t *buffer_new(void)
 	return cache.count ? cache.buffers[--cache.count] : malloc(INBOX_SIZE);
 }
 
+static pthread_key_t key;
+static bool have_key;
+
+static void thread_ends(void *arg)
+{
+	(void)arg;
+	while (cache.count)
+		free(cache.buffers[--cache.count]);
+}
+
+static void make_key(void)
+{
+	have_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+/* Is what is kept freed when this thread ends? */
+static bool may_keep(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	if (cache.count)
+		return true;
+	pthread_once(&once, make_key);
+	return have_key && pthread_setspecific(key, &cache) == 0;
+}
+
 static void buffer_free(uint8_t *bytes)
 {
-	if (cache.count < CACHED)
+	if (cache.count < CACHED && may_keep())
 		cache.buffers[cache.count++] = bytes;
 	else
 		free(bytes);
